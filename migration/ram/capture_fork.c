@@ -19,8 +19,20 @@ struct CaptureFork {
     int64_t pause_ns;
 };
 
+static bool capture_forbidden;
+
+void capture_fork_forbid(void)
+{
+    capture_forbidden = true;
+}
+
 bool capture_fork_possible(const GuestRam *ram, GError **error)
 {
+    if (capture_forbidden) {
+        g_set_error(error, RAM_IMAGE_ERROR, RAM_IMAGE_ERROR_MACHINE,
+                    "in the sandbox no frozen copy of memory can be made");
+        return false;
+    }
     for (unsigned i = 0; i < ram->count; i++) {
         if (ram->blocks[i].fd >= 0) {
             g_set_error(

@@ -33,6 +33,8 @@
 
 typedef struct CaptureFork CaptureFork;
 
+/* From now on there are no children: the process may not make them (a sandbox). Before the first capture. */
+void capture_fork_forbid(void) ANY_THREAD;
 /* Whether all of @ram can be captured so; false + @error: the reason. */
 bool capture_fork_possible(const GuestRam *ram, GError **error) ANY_THREAD;
 /* Makes the copy, and reads a byte of it. @ram is borrowed until the end. The caller owns the result. NULL +

@@ -132,7 +132,7 @@ static const CmdlineOption cmdline_options[] = {
 
 /* Of the process, not of the machine: VmConfig.options is without them. */
 static const char *const cmdline_process_options[] = {
-    "D",        "S",   "daemonize", "echr",    "gdb",   "loadstate",  "mon",
+    "D",        "S",   "daemonize", "echr",    "gdb",   "loadstate",  "loadvm", "mon",
     "monitor",  "msg", "notify",    "pidfile", "qmp",   "qmp-pretty", "restore",
     "run-with", "s",   "sandbox",   "timeout", "trace", NULL};
 

@@ -21,12 +21,13 @@ typedef struct Rig {
     RamTest ram;
     RamTest at_stop; /* what memory was when the VM was stopped */
     BlockNode *a, *b;
-    unsigned stops, starts, saves;
+    unsigned stops, starts, saves, loads;
     unsigned seed;
     bool log_fails, state_fails;
     bool stop_comes;       /* a user's stop, while the VM is stopped for the save */
     struct End *end_comes; /* a user's savevm-end, at that time */
     unsigned dirty_passes; /* so often a pass finds all pages written again */
+    void (*parked)(void);  /* a coroutine: what the guest has done last; NULL: nothing */
 } Rig;
 
 static Rig *rig;
@@ -48,6 +49,9 @@ static void rig_park(void *opaque)
     enter_coroutine();
     rig_write(3);
     rig_write(LAST_PAGE);
+    if (rig->parked != NULL) {
+        rig->parked();
+    }
     memcpy(rig->at_stop.host, rig->ram.host, RAM_TEST_LOW + RAM_TEST_HIGH);
     rig->stops++;
 }
@@ -86,7 +90,7 @@ typedef struct End {
     const char *then; /* the file of a save that the same user starts at once */
 } End;
 
-static void end_run(void *opaque)
+static inline void end_run(void *opaque)
 {
     End *e = opaque;
     enter_coroutine();
@@ -120,6 +124,37 @@ GByteArray *machine_state_co_save(Vm *vm, const VmStopped *token, GError **error
     return stream;
 }
 
+struct MachineStateLoad {
+    bool ok;
+};
+
+MachineStateLoad *machine_state_stage(Vm *vm, const GByteArray *stream, GError **error)
+{
+    g_autoptr(StateStream) s = state_stream_decode(stream->data, stream->len, error);
+    if (s == NULL) {
+        return NULL;
+    }
+    assert_string_equal(state_stream_text(s, "text"), STREAM);
+    return g_new0(MachineStateLoad, 1);
+}
+
+bool machine_state_ran(const MachineStateLoad *l)
+{
+    return true;
+}
+
+bool machine_state_co_apply(Vm *vm, MachineStateLoad *l, const VmStopped *token, GError **error)
+{
+    assert_int_equal(vm->run.phase, RUN_STOPPED);
+    rig->loads++;
+    return true;
+}
+
+void machine_state_load_free(MachineStateLoad *l)
+{
+    g_free(l);
+}
+
 static bool rig_log_start(void *opaque, GError **error)
 {
     if (rig->log_fails) {
@@ -146,13 +181,13 @@ static bool rig_log_sync(void *opaque, const GuestRam *ram, GError **error)
 
 static const GuestRamLogOps rig_log = {rig_log_start, rig_log_stop, rig_log_sync};
 
-static coroutine_fn RUNS_IN_MAIN BlockNode *rig_node(const char *name)
+static inline coroutine_fn RUNS_IN_MAIN BlockNode *rig_node(const char *name)
 {
     g_autofree char *text = g_strdup_printf(NODE, name);
     return test_node_add(text);
 }
 
-static coroutine_fn RUNS_IN_MAIN void rig_init(void)
+static inline coroutine_fn RUNS_IN_MAIN void rig_init(void)
 {
     rig = g_new0(Rig, 1);
     ram_test_init(&rig->ram);
@@ -171,7 +206,7 @@ static coroutine_fn RUNS_IN_MAIN void rig_init(void)
     rig->b = rig_node("b");
 }
 
-static coroutine_fn RUNS_IN_MAIN void rig_clear(void)
+static inline coroutine_fn RUNS_IN_MAIN void rig_clear(void)
 {
     vm_operation_begin(&rig->vm.run);
     vm_stopped_put(&rig->vm.run, co_vm_stop(&rig->vm.run, STOP_PAUSED));
@@ -189,7 +224,7 @@ static coroutine_fn RUNS_IN_MAIN void rig_clear(void)
     g_clear_pointer(&rig, g_free);
 }
 
-static coroutine_fn RUNS_IN_MAIN void rig_start(const char *path)
+static inline coroutine_fn RUNS_IN_MAIN void rig_start(const char *path)
 {
     GError *error = NULL;
     if (!savevm_co_start(&rig->vm, path, &error)) {
@@ -197,7 +232,7 @@ static coroutine_fn RUNS_IN_MAIN void rig_start(const char *path)
     }
 }
 
-static coroutine_fn RUNS_IN_MAIN void rig_wait(SavevmState wanted)
+static inline coroutine_fn RUNS_IN_MAIN void rig_wait(SavevmState wanted)
 {
     while (savevm_info().state == SAVEVM_ACTIVE) {
         co_yield_turn();
@@ -207,7 +242,7 @@ static coroutine_fn RUNS_IN_MAIN void rig_wait(SavevmState wanted)
     }
 }
 
-static bool rig_runs(void)
+static inline bool rig_runs(void)
 {
     return rig->vm.run.phase == RUN_RUNNING;
 }
@@ -221,7 +256,7 @@ typedef struct Reading {
     GError *error;
 } Reading;
 
-static void reading_at_home(void *opaque)
+static inline void reading_at_home(void *opaque)
 {
     Reading *r = opaque;
     enter_coroutine();
@@ -233,7 +268,7 @@ static void reading_at_home(void *opaque)
 }
 
 /* Whether it holds the state of the last stop; false: it holds none. */
-static coroutine_fn RUNS_IN_MAIN bool file_is_valid(BlockNode *n)
+static inline coroutine_fn RUNS_IN_MAIN bool file_is_valid(BlockNode *n)
 {
     Reading r = {0};
     ram_test_init(&r.ram);
@@ -270,7 +305,7 @@ static void fault_set_at_home(void *opaque)
     block_fault_set(c->node, &c->fault);
 }
 
-static coroutine_fn RUNS_IN_MAIN void fault_set(BlockNode *n, BlockFault fault)
+static inline coroutine_fn RUNS_IN_MAIN void fault_set(BlockNode *n, BlockFault fault)
 {
     FaultCall c = {n, fault};
     co_call_in(test_home, fault_set_at_home, &c);
@@ -284,7 +319,7 @@ static void fault_release_at_home(void *opaque)
     block_fault_release(opaque, 1000);
 }
 
-static coroutine_fn RUNS_IN_MAIN void fault_release(BlockNode *n)
+static inline coroutine_fn RUNS_IN_MAIN void fault_release(BlockNode *n)
 {
     co_call_in(test_home, fault_release_at_home, n);
 }
