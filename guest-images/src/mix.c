@@ -138,6 +138,16 @@ static void net_ask(void)
     echo_ns = clock_now_ns();
 }
 
+/* A network that was started anew asks for this guest's address. */
+static void net_answer(const uint8_t *asked, uint32_t size)
+{
+    uint8_t *frame = net_frame_to_send(net);
+    uint32_t answer_size = frame != NULL ? ip_answer(frame, asked, size, net->mac, OWN_ADDRESS) : 0;
+    if (answer_size != 0) {
+        net_send(net, answer_size);
+    }
+}
+
 static void net_step(void)
 {
     const uint8_t *frame;
@@ -150,6 +160,8 @@ static void net_step(void)
         } else if (ip_is_echo_reply(frame, size, OWN_ADDRESS, &number) && number == sequence) {
             echo_waits = false;
             replies++;
+        } else {
+            net_answer(frame, size);
         }
     }
     if (echo_waits && clock_now_ns() - echo_ns > ECHO_LIMIT_NS) {

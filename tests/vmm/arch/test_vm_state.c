@@ -80,6 +80,7 @@ static void change_chips(ArchVmState *s)
     s->pit.channels[2] =
         (struct kvm_pit_channel_state){.count = 500, .rw_mode = 3, .mode = 3, .read_state = 4};
     s->pit.channels[1].count = 0x10000; /* KVM's form of 0 */
+    s->pit.channels[1].mode = 0xff;     /* the guest has set none */
     s->clock_ns = UINT64_C(123456789000);
 }
 

@@ -56,7 +56,7 @@ static const StateField channel_fields[] = {STATE_FIELD_MAX(Channel, STATE_U32, 
                                             U8_MAX(Channel, write_state, 4),
                                             U8(Channel, write_latch),
                                             U8_MAX(Channel, rw_mode, 3),
-                                            U8_MAX(Channel, mode, 7),
+                                            U8(Channel, mode),
                                             U8_MAX(Channel, bcd, 1),
                                             U8_MAX(Channel, gate, 1),
                                             STATE_PADDING(Channel, count_load_time),
@@ -80,9 +80,20 @@ static const StateField vm_fields[] = {STATE_STRUCTS(ArchVmState, pics, &pic_des
                                        STATE_PADDING(ArchVmState, pad),
                                        {0}};
 
+#define PIT_MODE_MAX 7
+#define PIT_MODE_NONE 0xff /* KVM's, until the guest sets one */
+
 static bool vm_state_check(const void *state, GError **error)
 {
     const ArchVmState *s = state;
+    for (unsigned i = 0; i < G_N_ELEMENTS(s->pit.channels); i++) {
+        uint8_t mode = s->pit.channels[i].mode;
+        if (mode > PIT_MODE_MAX && mode != PIT_MODE_NONE) {
+            g_set_error(error, STATE_ERROR, STATE_ERROR_VALUE,
+                        "counter %u of the PIT: mode is %u, more than %d", i, mode, PIT_MODE_MAX);
+            return false;
+        }
+    }
     if (s->ioapic.base_address == X86_IOAPIC_BASE) {
         return true;
     }
