@@ -246,7 +246,9 @@ bool block_snapshot_co_run_drained(BlockSnapshotRun *s, GError **error) coroutin
  * writer are as before then. Does nothing after an error. run follows, with or without it. */
 void block_snapshot_co_raise(BlockSnapshotRun *s) coroutine_fn RUNS_IN_MAIN;
 /* From prepare on, at any time before that last part: undoes a creation, instead of what is left of it.
- * Also while another coroutine waits in raise or run. run follows, or goes on, and end gives -ECANCELED. */
+ * Also while another coroutine waits in raise or run, which then undoes it: requests to the state area that
+ * are in flight end before, later ones end with -ECANCELED. run follows, or goes on, and end gives
+ * -ECANCELED. */
 void block_snapshot_cancel(BlockSnapshotRun *s) RUNS_IN_MAIN;
 /*
  * The state area of a snapshot: the state of a machine, vm_state_size bytes. A snapshot that is created

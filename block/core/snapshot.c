@@ -286,6 +286,10 @@ void block_snapshot_cancel(BlockSnapshotRun *s)
 
 int block_snapshot_co_end(BlockSnapshotRun *s, GError **error)
 {
+    if (!s->switched && s->ret == 0) { /* only prepared */
+        block_snapshot_cancel(s);
+        snapshot_co_steps(s);
+    }
     int ret = s->ret;
     snapshot_co_end_own(s);
     if (ret < 0) {

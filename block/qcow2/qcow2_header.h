@@ -83,6 +83,19 @@ static inline unsigned qcow2_l2_entry_length(const Qcow2Header *h)
     return qcow2_has_extended_l2(h) ? QCOW2_L2_EXTENDED_LENGTH : QCOW2_L2_ENTRY_LENGTH;
 }
 
+/* Bytes of the disk that an L2 table maps. */
+static inline uint64_t qcow2_table_covers(const Qcow2Header *h)
+{
+    return qcow2_cluster_size(h) / qcow2_l2_entry_length(h) << h->cluster_bits;
+}
+
+/* L1 entries that so many bytes need. */
+static inline uint64_t qcow2_l1_needed(const Qcow2Header *h, uint64_t bytes)
+{
+    uint64_t covers = qcow2_table_covers(h);
+    return bytes / covers + (bytes % covers != 0);
+}
+
 /* Numbers in tables, which need not be aligned. */
 static inline uint32_t qcow2_get32(const void *bytes)
 {

@@ -7,6 +7,7 @@
  *   qcow2_children.c  the data file and the backing file; qcow2_probe.c: what a file contains
  *   qcow2_snapshot.c  the table of internal snapshots;  qcow2_view.c: the disk as one has it
  *   qcow2_snap.h      creating, applying and deleting snapshots, and its files
+ *   qcow2_area.h      the state of a machine that a snapshot has, and its files
  *   qcow2_bitmap.h    persistent dirty bitmaps, and its files
  *   qcow2_cache.c     slices of tables in memory;  qcow2_cache_write.c: dirty ones
  *   qcow2_map.c       from an offset on the disk to what is there
@@ -28,6 +29,7 @@
 #define SKIFF_BLOCK_QCOW2_QCOW2_INT_H
 
 #include "block/node.h"
+#include "block/qcow2/qcow2_area.h"
 #include "block/qcow2/qcow2_bitmap.h"
 #include "block/qcow2/qcow2_snap.h"
 #include "block/qcow2/qcow2_writer.h"
@@ -63,6 +65,7 @@ typedef struct Qcow2State {
     /* of a node that can write */
     Qcow2Writer w;
     Qcow2Snap snap;
+    Qcow2Area *areas; /* of snapshots in the image, that are open to be read */
 } Qcow2State;
 
 /* The name of the image for messages: the file's name, else the node's. */
@@ -128,13 +131,26 @@ bool qcow2_has_cluster(const Qcow2State *s, Qcow2Entry m) ANY_THREAD;
 /* As qcow2_free_later(), for the cluster or the compressed data that the entry has in the image's file
  * (qcow2_free.c). */
 void qcow2_free_entry(BlockNode *n, Qcow2Entry m, bool discard) RUNS_IN_IOTHREAD;
-/* Finds what is at @offset of the disk. 0 with 1 to @bytes bytes in @e, or -errno. */
+/* An L1 table in memory, in host order, and the cache of its L2 tables. Behind its end nothing is
+ * allocated. */
+typedef struct Qcow2Map {
+    const uint64_t *l1;
+    uint32_t count;
+    Qcow2Cache *tables;
+} Qcow2Map;
+/* Finds what is at @offset of what @m maps. 0 with 1 to @bytes bytes in @e, or -errno. */
+int qcow2_co_map_in(BlockNode *n, const Qcow2Map *m, uint64_t offset, uint64_t bytes,
+                    Qcow2Extent *e) coroutine_fn RUNS_IN_IOTHREAD;
+/* The same for the disk. */
 int qcow2_co_map(BlockNode *n, uint64_t offset, uint64_t bytes, Qcow2Extent *e)
     coroutine_fn RUNS_IN_IOTHREAD;
 
 /* ---- qcow2_read.c ---- */
 int qcow2_co_preadv(BlockNode *n, uint64_t offset, uint64_t bytes, const struct iovec *iov,
                     unsigned niov) coroutine_fn RUNS_IN_IOTHREAD;
+/* Reads what @m maps; what is not allocated reads as zeroes. */
+int qcow2_co_read_map(BlockNode *n, const Qcow2Map *m, uint64_t offset, uint64_t bytes,
+                      const struct iovec *iov, unsigned niov) coroutine_fn RUNS_IN_IOTHREAD;
 /* Reads from a child; what lies beyond its end reads as zeroes. */
 int qcow2_co_read_child(BlockNode *child, uint64_t offset, uint64_t bytes, const struct iovec *iov,
                         unsigned niov) coroutine_fn RUNS_IN_IOTHREAD;

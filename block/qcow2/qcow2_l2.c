@@ -55,16 +55,22 @@ static RUNS_IN_IOTHREAD int l2_check(const BlockNode *n, uint64_t offset, uint64
 /* Never written. All writes of new tables share it, since there can be many while storage hangs. */
 static uint8_t l2_zeroes[L2_ZEROES] __attribute__((aligned(BLOCK_MEMORY_ALIGNMENT_MAX)));
 
-static coroutine_fn RUNS_IN_IOTHREAD int l2_write_zeroes(BlockNode *n, uint64_t table)
+int qcow2_co_write_zero_table(BlockNode *n, uint64_t table)
 {
-    Qcow2State *s = n->state;
+    const Qcow2State *s = n->state;
     struct iovec iov[((uint64_t)1 << QCOW2_CLUSTER_BITS_MAX) / L2_ZEROES];
     uint64_t size = qcow2_cluster_size(&s->header), part = MIN(size, L2_ZEROES);
     unsigned count = (unsigned)(size / part);
     for (unsigned i = 0; i < count; i++) {
         iov[i] = (struct iovec){l2_zeroes, part};
     }
-    int ret = block_node_co_pwritev(n->file, table, size, iov, count, 0);
+    return block_node_co_pwritev(n->file, table, size, iov, count, 0);
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int l2_write_zeroes(BlockNode *n, uint64_t table)
+{
+    Qcow2State *s = n->state;
+    int ret = qcow2_co_write_zero_table(n, table);
     if (ret == 0) {
         qcow2_cache_end_zeroes(&s->l2, table);
     }

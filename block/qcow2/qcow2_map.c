@@ -145,13 +145,14 @@ static bool map_continues(const Qcow2Extent *e, const Qcow2Extent *next)
     return (e->kind != QCOW2_DATA && !e->reserved) || next->host == e->host + e->bytes;
 }
 
-/* Maps from @offset to at most the slice's end; @slice NULL: there is no L2 table. */
-static RUNS_IN_IOTHREAD int map_in_slice(const BlockNode *n, const Qcow2Slice *slice,
-                                         uint64_t offset, uint64_t bytes, Qcow2Extent *e)
+/* Maps from @offset to at most the end of the slice, which is one of @tables. */
+static RUNS_IN_IOTHREAD int map_in_slice(const BlockNode *n, const Qcow2Cache *tables,
+                                         const Qcow2Slice *slice, uint64_t offset, uint64_t bytes,
+                                         Qcow2Extent *e)
 {
     const Qcow2State *s = n->state;
     unsigned bits = s->header.cluster_bits;
-    uint64_t entries = s->l2.slice_size / qcow2_l2_entry_length(&s->header);
+    uint64_t entries = tables->slice_size / qcow2_l2_entry_length(&s->header);
     int ret = map_unit(n, offset, qcow2_get_entry(s, slice, (offset >> bits) & (entries - 1)), e);
     while (ret == 0 && e->bytes < bytes) {
         uint64_t at = offset + e->bytes;
@@ -170,14 +171,15 @@ static RUNS_IN_IOTHREAD int map_in_slice(const BlockNode *n, const Qcow2Slice *s
     return ret;
 }
 
-int qcow2_co_map(BlockNode *n, uint64_t offset, uint64_t bytes, Qcow2Extent *e)
+int qcow2_co_map_in(BlockNode *n, const Qcow2Map *m, uint64_t offset, uint64_t bytes,
+                    Qcow2Extent *e)
 {
-    Qcow2State *s = n->state;
+    const Qcow2State *s = n->state;
     uint64_t cluster = qcow2_cluster_size(&s->header);
     uint64_t entry_length = qcow2_l2_entry_length(&s->header);
-    uint64_t table_covers = cluster / entry_length << s->header.cluster_bits;
-    uint64_t in_table = offset % table_covers;
-    uint64_t l2 = s->l1.entries[offset / table_covers] & QCOW2_OFFSET_MASK;
+    uint64_t table_covers = qcow2_table_covers(&s->header);
+    uint64_t in_table = offset % table_covers, index = offset / table_covers;
+    uint64_t l2 = index < m->count ? m->l1[index] & QCOW2_OFFSET_MASK : 0;
     if (l2 == 0) {
         *e = (Qcow2Extent){.kind = QCOW2_UNALLOCATED, .bytes = MIN(bytes, table_covers - in_table)};
         return 0;
@@ -190,11 +192,18 @@ int qcow2_co_map(BlockNode *n, uint64_t offset, uint64_t bytes, Qcow2Extent *e)
     }
     uint64_t entry_at = (in_table >> s->header.cluster_bits) * entry_length;
     Qcow2Slice *slice;
-    int ret = qcow2_cache_co_get(&s->l2, n->file, l2 + block_align_down(entry_at, s->l2.slice_size),
-                                 &slice);
+    int ret = qcow2_cache_co_get(m->tables, n->file,
+                                 l2 + block_align_down(entry_at, m->tables->slice_size), &slice);
     if (ret == 0) {
-        ret = map_in_slice(n, slice, offset, bytes, e);
-        qcow2_cache_put(&s->l2, slice);
+        ret = map_in_slice(n, m->tables, slice, offset, bytes, e);
+        qcow2_cache_put(m->tables, slice);
     }
     return ret;
+}
+
+int qcow2_co_map(BlockNode *n, uint64_t offset, uint64_t bytes, Qcow2Extent *e)
+{
+    Qcow2State *s = n->state;
+    Qcow2Map disk = {.l1 = s->l1.entries, .count = s->l1.count, .tables = &s->l2};
+    return qcow2_co_map_in(n, &disk, offset, bytes, e);
 }

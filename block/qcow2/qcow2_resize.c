@@ -15,19 +15,11 @@
 
 /* ---- the L1 table ---- */
 
-static uint64_t resize_l1_needed(const BlockNode *n, uint64_t size)
-{
-    const Qcow2State *s = n->state;
-    uint64_t entries = qcow2_cluster_size(&s->header) / qcow2_l2_entry_length(&s->header);
-    uint64_t covers = entries << s->header.cluster_bits;
-    return size / covers + (size % covers != 0);
-}
-
 static coroutine_fn RUNS_IN_IOTHREAD int resize_l1(BlockNode *n, uint64_t size)
 {
     Qcow2State *s = n->state;
     uint64_t cluster = qcow2_cluster_size(&s->header);
-    uint64_t count = resize_l1_needed(n, size);
+    uint64_t count = qcow2_l1_needed(&s->header, size);
     uint64_t old_bytes = (uint64_t)s->l1.count * sizeof(uint64_t);
     if (count <= s->l1.count) {
         return 0;

@@ -12,17 +12,22 @@
  * one is drained from the switch to the end.
  *
  *             create                    apply                    delete
- *   IDLE       | begin: flush, dirty bit | begin                  | begin: dirty bit, then the
+ *   IDLE       | begin: flush            | begin                  | begin: dirty bit, then the
  *              |                         |                        |        table without it on disk
  *   READY      | switch: copy of the L1  | switch: flush, its L1  | switch
- *   RAISING    | counts + 1              | counts + 1             |
+ *   RAISING    | dirty bit, counts + 1   | counts + 1             |
  *   STORING    | L1, snapshot table      | new L1, header         |
  *   LOWERING   |                         | counts - 1 of the old  | counts - 1
  *   IDLE       v no dirty bit            v                        v no dirty bit
  *
- *   RAISING, STORING --error--> UNDOING: counts - 1 of what was raised --> IDLE
- *   LOWERING --error--> IDLE: the rest leaks
+ *   RAISING, STORING --error--> UNDOING: counts - 1 of what was raised --> FREEING or IDLE
+ *   READY, RAISING, STORING of a creation --cancel--> UNDOING
+ *   FREEING: counts - 1 of all that the state area has --> IDLE
+ *   LOWERING, FREEING --error--> IDLE: the rest leaks
  *   any state --the image is completed on disk (the process ends)--> IDLE: the rest leaks
+ *
+ * A snapshot with the state of a machine has a state area (qcow2_area.h), which is written to from begin
+ * until the store, so STORING can take long: `fresh` is dropped and the dirty bit cleared before it.
  *
  * Invariants
  *   1. On disk, a snapshot is in the table only while all that it reaches has a count for it. The
@@ -49,6 +54,7 @@
 #define SKIFF_BLOCK_QCOW2_QCOW2_SNAP_H
 
 #include "block/node.h"
+#include "block/qcow2/qcow2_area.h"
 #include "block/qcow2/qcow2_header.h"
 
 typedef struct Qcow2Writer Qcow2Writer;
@@ -73,6 +79,7 @@ typedef enum Qcow2SnapState {
     QCOW2_SNAP_STORING,
     QCOW2_SNAP_LOWERING,
     QCOW2_SNAP_UNDOING,
+    QCOW2_SNAP_FREEING,
 } Qcow2SnapState;
 
 /* Which flags a walk sets right. */
@@ -87,6 +94,7 @@ typedef struct Qcow2Walk {
     uint64_t *l1; /* owned, in host order */
     uint32_t count;
     Qcow2WalkFlags flags;
+    Qcow2Cache *tables; /* of the L2 tables; NULL: that of the disk */
     /* the next part: */
     uint32_t index; /* an L2 table */
     uint64_t slice; /* its slice there; the size of a cluster: the table itself */
@@ -97,12 +105,13 @@ typedef struct Qcow2Snap {
     BlockSnapshotKind kind;
     bool cancelled; /* the image was completed on disk */
     bool marked;    /* the dirty bit is on disk, for changes of the active image's counts */
-    int error;      /* UNDOING: why */
+    int error;      /* UNDOING, FREEING: why */
     Qcow2Walk walk;
     uint32_t undo_index; /* UNDOING: where the raising ended */
     uint64_t undo_slice;
     GArray *fresh;        /* uint64_t: a bit for each cluster of the file; NULL: no create runs */
     Qcow2Snapshot target; /* the snapshot; texts are owned */
+    Qcow2Area *area;      /* CREATE: referenced; NULL: the snapshot has no state of a machine */
     uint64_t old_l1;      /* LOWERING: place and length of the L1 table that goes */
     uint64_t old_l1_bytes;
 } Qcow2Snap;
@@ -120,7 +129,8 @@ bool qcow2_owns(const BlockNode *n, uint64_t entry) RUNS_IN_IOTHREAD;
 /* ---- qcow2_snapshot_create.c, _apply.c, _delete.c ---- */
 /* store: the switch on disk. If it fails with *@unsure, the disk may have the old state or the new
  * one, so that nothing may be undone. */
-int qcow2_co_create_begin(BlockNode *n, const BlockSnapshotOp *op) coroutine_fn RUNS_IN_IOTHREAD;
+int qcow2_co_create_begin(BlockNode *n, const BlockSnapshotOp *op, const char **what)
+    coroutine_fn RUNS_IN_IOTHREAD;
 void qcow2_create_switch(BlockNode *n) RUNS_IN_IOTHREAD;
 int qcow2_co_create_store(BlockNode *n, bool *unsure) coroutine_fn RUNS_IN_IOTHREAD;
 int qcow2_co_apply_begin(BlockNode *n, const BlockSnapshotOp *op) coroutine_fn RUNS_IN_IOTHREAD;

@@ -28,13 +28,10 @@ int qcow2_co_apply_begin(BlockNode *n, const BlockSnapshotOp *op)
     return 0;
 }
 
-/* L1 entries that the disk needs, at least those of the snapshot. 0: too many. */
+/* L1 entries that the disk needs; those behind are of the state of a machine. 0: too many. */
 static uint64_t apply_entries(const Qcow2State *s, const Qcow2Snapshot *snap)
 {
-    uint64_t cluster = qcow2_cluster_size(&s->header);
-    uint64_t covers = cluster / qcow2_l2_entry_length(&s->header) << s->header.cluster_bits;
-    uint64_t entries = snap->disk_size / covers + (snap->disk_size % covers != 0);
-    entries = MAX(MAX(entries, snap->l1_size), 1);
+    uint64_t entries = MAX(qcow2_l1_needed(&s->header, snap->disk_size), 1);
     bool fits = snap->disk_size <= BLOCK_SIZE_MAX && entries <= QCOW2_L1_BYTES_MAX / 8;
     return fits ? entries : 0;
 }
@@ -58,6 +55,7 @@ int qcow2_co_apply_switch(BlockNode *n)
     }
     p->walk.flags = QCOW2_WALK_TABLES;
     p->walk.l1 = g_renew(uint64_t, p->walk.l1, entries);
+    p->walk.count = (uint32_t)MIN(p->walk.count, entries);
     memset(p->walk.l1 + p->walk.count, 0, (entries - p->walk.count) * sizeof(uint64_t));
     p->walk.count = (uint32_t)entries;
     p->target.disk_size = snap->disk_size;

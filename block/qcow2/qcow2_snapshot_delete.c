@@ -32,7 +32,12 @@ int qcow2_co_delete_begin(BlockNode *n, const BlockSnapshotOp *op, const char **
         *what = "Can't find the snapshot";
         return -ENOENT;
     }
+    if (qcow2_area_is_open(n, snap)) {
+        *what = "The state of the machine in the snapshot is being read";
+        return -EBUSY;
+    }
     uint32_t index = (uint32_t)(snap - s->snapshots);
+    p->target = (Qcow2Snapshot){.id = g_strdup(snap->id), .name = g_strdup(snap->name)};
     int ret = qcow2_co_walk_snapshot(n, snap);
     if (ret == 0) {
         ret = qcow2_co_set_dirty(n);

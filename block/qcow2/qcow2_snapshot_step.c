@@ -39,6 +39,10 @@ static RUNS_IN_IOTHREAD void step_clear(BlockNode *n)
 {
     Qcow2State *s = n->state;
     Qcow2Snap *p = &s->snap;
+    if (p->area != NULL) {
+        p->area->sealed = true;
+        qcow2_area_unref(p->area);
+    }
     qcow2_walk_clear(&p->walk);
     qcow2_snapshot_clear(&p->target);
     g_clear_pointer(&p->fresh, g_array_unref);
@@ -98,11 +102,15 @@ static int step_say(BlockSnapshotKind kind, int ret, const char **what)
 
 /* ---- begin and switch ---- */
 
-static RUNS_IN_IOTHREAD int step_check(const BlockNode *n, const BlockSnapshotOp *op)
+static RUNS_IN_IOTHREAD int step_check(const BlockNode *n, const BlockSnapshotOp *op,
+                                       const char **what)
 {
     const Qcow2State *s = n->state;
     if (!qcow2_has_data_file(&s->header)) {
         return 0;
+    }
+    if (op->info != NULL && op->info->vm_state_size > 0) {
+        *what = "the image has a data file, which snapshots do not cover";
     }
     bool missing =
         op->kind == BLOCK_SNAPSHOT_DELETE && qcow2_snapshot_find(s, op->id, op->name) == NULL;
@@ -114,7 +122,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int step_begin(BlockNode *n, const BlockSna
 {
     Qcow2State *s = n->state;
     Qcow2Snap *p = &s->snap;
-    int ret = step_check(n, op);
+    int ret = step_check(n, op, what);
     if (ret == 0) {
         ret = qcow2_co_begin_change(n);
     }
@@ -124,7 +132,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int step_begin(BlockNode *n, const BlockSna
     *p = (Qcow2Snap){.state = QCOW2_SNAP_READY, .kind = op->kind};
     switch (op->kind) {
     case BLOCK_SNAPSHOT_CREATE:
-        ret = qcow2_co_create_begin(n, op);
+        ret = qcow2_co_create_begin(n, op, what);
         break;
     case BLOCK_SNAPSHOT_APPLY:
         ret = qcow2_co_apply_begin(n, op);
@@ -202,6 +210,10 @@ static coroutine_fn RUNS_IN_IOTHREAD int step_raised(BlockNode *n)
         return BLOCK_SNAPSHOT_MORE;
     }
     step_drop_fresh(n);
+    if (p->area != NULL) { /* the store can be a long time off */
+        step_end_dirty(n);
+        p->marked = false;
+    }
     return BLOCK_SNAPSHOT_RAISED;
 }
 
@@ -224,6 +236,9 @@ static coroutine_fn RUNS_IN_IOTHREAD int step_store(BlockNode *n, BlockSnapshotO
     Qcow2State *s = n->state;
     Qcow2Snap *p = &s->snap;
     bool unsure = false;
+    if (p->area != NULL) {
+        qcow2_co_area_seal(p->area);
+    }
     int ret = p->kind == BLOCK_SNAPSHOT_CREATE ? qcow2_co_create_store(n, &unsure)
                                                : qcow2_co_apply_store(n, &unsure);
     if (ret < 0) {
@@ -262,6 +277,27 @@ static coroutine_fn RUNS_IN_IOTHREAD int step_lower(BlockNode *n, const char **w
     return step_end(n, ret);
 }
 
+/* The counts of what the disk has are as before: now those of the state area. */
+static coroutine_fn RUNS_IN_IOTHREAD int step_undone(BlockNode *n)
+{
+    Qcow2State *s = n->state;
+    Qcow2Snap *p = &s->snap;
+    Qcow2Area *a = p->area;
+    if (a == NULL) {
+        return step_end(n, p->error);
+    }
+    qcow2_co_area_seal(a);
+    qcow2_walk_clear(&p->walk);
+    p->walk = (Qcow2Walk){
+        .l1 = g_memdup2(a->l1, a->count * sizeof(uint64_t)),
+        .count = a->count,
+        .flags = QCOW2_WALK_NONE,
+        .tables = &a->tables,
+    };
+    p->state = QCOW2_SNAP_FREEING;
+    return BLOCK_SNAPSHOT_MORE;
+}
+
 static coroutine_fn RUNS_IN_IOTHREAD int step_undo_more(BlockNode *n)
 {
     Qcow2State *s = n->state;
@@ -272,6 +308,16 @@ static coroutine_fn RUNS_IN_IOTHREAD int step_undo_more(BlockNode *n)
         ret = qcow2_co_walk(n, &p->walk, -1);
     }
     if (ret == 0) {
+        return BLOCK_SNAPSHOT_MORE;
+    }
+    return step_undone(n); /* after an error the rest leaks */
+}
+
+static coroutine_fn RUNS_IN_IOTHREAD int step_free(BlockNode *n)
+{
+    Qcow2State *s = n->state;
+    Qcow2Snap *p = &s->snap;
+    if (!qcow2_walk_ended(&p->walk) && qcow2_co_walk(n, &p->walk, -1) == 0) {
         return BLOCK_SNAPSHOT_MORE;
     }
     return step_end(n, p->error); /* after an error the rest leaks */
@@ -313,6 +359,9 @@ static coroutine_fn RUNS_IN_IOTHREAD int step_step(BlockNode *n, BlockSnapshotOp
     case QCOW2_SNAP_UNDOING:
         ret = step_undo_more(n);
         break;
+    case QCOW2_SNAP_FREEING:
+        ret = step_free(n);
+        break;
     case QCOW2_SNAP_IDLE:
     case QCOW2_SNAP_READY:
         g_assert_not_reached();
@@ -325,4 +374,5 @@ const BlockSnapshotDriver qcow2_snapshot_driver = {
     .co_switch = step_switch,
     .co_step = step_step,
     .co_cancel = step_cancel,
+    .co_open_state = qcow2_co_open_state,
 };

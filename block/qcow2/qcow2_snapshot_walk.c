@@ -80,13 +80,18 @@ static void walk_add(GArray *runs, uint64_t cluster, uint64_t count)
 
 /* ---- parts ---- */
 
-/* Collects the clusters of a slice for @offset of the disk. */
+static Qcow2Cache *walk_tables(const BlockNode *n, const Qcow2Walk *k)
+{
+    Qcow2State *s = n->state;
+    return k->tables != NULL ? k->tables : &s->l2;
+}
+
+/* Collects the clusters of @count entries of a slice for @offset of the disk. */
 static RUNS_IN_IOTHREAD int walk_collect(const BlockNode *n, const Qcow2Slice *slice,
-                                         uint64_t offset, GArray *runs)
+                                         uint64_t count, uint64_t offset, GArray *runs)
 {
     const Qcow2State *s = n->state;
     unsigned bits = s->header.cluster_bits;
-    uint64_t count = s->l2.slice_size / qcow2_l2_entry_length(&s->header);
     for (uint64_t i = 0; i < count; i++) {
         Qcow2Entry m = qcow2_get_entry(s, slice, i);
         uint64_t host = m.entry & QCOW2_OFFSET_MASK, length = 1;
@@ -147,15 +152,17 @@ static coroutine_fn RUNS_IN_IOTHREAD int walk_part(BlockNode *n, const Qcow2Walk
 static coroutine_fn RUNS_IN_IOTHREAD int walk_slice(BlockNode *n, const Qcow2Walk *k,
                                                     uint64_t table, int by)
 {
-    Qcow2State *s = n->state;
+    const Qcow2State *s = n->state;
     g_autoptr(GArray) runs = g_array_new(false, false, sizeof(Qcow2Free));
+    Qcow2Cache *tables = walk_tables(n, k);
     Qcow2Slice *slice;
-    int ret = qcow2_cache_co_get(&s->l2, n->file, table + k->slice, &slice);
+    int ret = qcow2_cache_co_get(tables, n->file, table + k->slice, &slice);
     if (ret < 0) {
         return ret;
     }
-    ret = walk_collect(n, slice, walk_offset(n, k), runs);
-    qcow2_cache_put(&s->l2, slice);
+    uint64_t count = tables->slice_size / qcow2_l2_entry_length(&s->header);
+    ret = walk_collect(n, slice, count, walk_offset(n, k), runs);
+    qcow2_cache_put(tables, slice);
     return ret == 0 ? walk_part(n, k, table, by, runs) : ret;
 }
 
@@ -164,6 +171,10 @@ static coroutine_fn RUNS_IN_IOTHREAD int walk_table(BlockNode *n, const Qcow2Wal
 {
     const Qcow2State *s = n->state;
     g_autoptr(GArray) runs = g_array_new(false, false, sizeof(Qcow2Free));
+    if (k->tables !=
+        NULL) { /* its changed slices are not to be written to what has the cluster next */
+        qcow2_cache_forget(k->tables, table, qcow2_cluster_size(&s->header));
+    }
     walk_add(runs, table >> s->header.cluster_bits, 1);
     return walk_part(n, k, table, by, runs);
 }
@@ -182,7 +193,7 @@ int qcow2_co_walk(BlockNode *n, Qcow2Walk *k, int by)
     }
     if (table != 0 && k->slice < cluster) {
         ret = walk_slice(n, k, table, by);
-        k->slice += ret == 0 ? s->l2.slice_size : 0;
+        k->slice += ret == 0 ? walk_tables(n, k)->slice_size : 0;
         return ret;
     }
     if (table != 0) {

@@ -5,9 +5,7 @@
 /* L1 entries for the snapshot's disk. 0: it is too large. */
 static uint64_t view_entries(const Qcow2State *s, const Qcow2Snapshot *snap)
 {
-    uint64_t cluster = qcow2_cluster_size(&s->header);
-    uint64_t covers = cluster / qcow2_l2_entry_length(&s->header) << s->header.cluster_bits;
-    uint64_t entries = snap->disk_size / covers + 1;
+    uint64_t entries = snap->disk_size / qcow2_table_covers(&s->header) + 1;
     bool fits = snap->disk_size <= BLOCK_SIZE_MAX && snap->l1_size <= QCOW2_L1_BYTES_MAX / 8 &&
                 entries <= QCOW2_L1_BYTES_MAX / 8 + 1;
     return fits ? MAX(entries, snap->l1_size) : 0;

@@ -331,6 +331,8 @@ int qcow2_co_look_l2(BlockNode *n, uint64_t offset, Qcow2Slice **slice, uint64_t
     coroutine_fn RUNS_IN_IOTHREAD;
 /* Returns when the file has all new tables. 0 or -errno; a later call repeats what has failed. */
 int qcow2_co_settle_l2(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
+/* Writes a table of zeroes. */
+int qcow2_co_write_zero_table(BlockNode *n, uint64_t table) coroutine_fn RUNS_IN_IOTHREAD;
 /* Bytes of the disk that a slice of an L2 table maps. */
 uint64_t qcow2_slice_covers(const BlockNode *n) ANY_THREAD;
 
