@@ -91,6 +91,7 @@ static coroutine_fn RUNS_IN_MAIN bool save_prepare_disks(SnapshotSave *s, const 
                                                          uint64_t state_bytes, GError **error)
 {
     int64_t now_us = g_get_real_time();
+    uint64_t clock_ns = (uint64_t)vm_clock_now_ns(); /* the same in all: snapshot_disks_find_set() */
     s->runs = g_new0(BlockSnapshotRun *, d->count);
     for (unsigned i = 0; i < d->count; i++) {
         save_note_older(s, d->nodes[i]);
@@ -98,7 +99,7 @@ static coroutine_fn RUNS_IN_MAIN bool save_prepare_disks(SnapshotSave *s, const 
             .name = s->common.tag,
             .date_s = (uint32_t)(now_us / G_USEC_PER_SEC),
             .date_ns = (uint32_t)(now_us % G_USEC_PER_SEC) * 1000,
-            .vm_clock_ns = (uint64_t)vm_clock_now_ns(),
+            .vm_clock_ns = clock_ns,
             .icount = UINT64_MAX,
             .vm_state_size = d->nodes[i] == d->state ? state_bytes : 0,
         };
