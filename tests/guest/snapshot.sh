@@ -57,10 +57,10 @@ all_grew() {
 
 # command TEXT [ERROR]: in the monitor, until it has ended; fails if it prints an error, or not that one.
 command() {
+    monitor_has_ended
     : >"$output"
-    marks=$((marks + 1))
-    monitor "$1" "print $marks" # the next prompt is after it
-    wait_output "^$marks\$"
+    monitor "$1"
+    monitor_has_ended
     if [ $# -gt 1 ]; then
         expect_output "$2"
     else
@@ -68,6 +68,13 @@ command() {
     fi
 }
 marks=1000000
+
+# monitor_has_ended: what was typed.
+monitor_has_ended() {
+    marks=$((marks + 1))
+    monitor "print $marks"
+    wait_output "^$(printf '0x%x' "$marks")\$"
+}
 
 end_machine() {
     monitor quit
@@ -152,7 +159,7 @@ test_a_stopped_vm_stays_stopped() {
 test_what_cannot_be_is_refused_by_name() {
     make_images
     cp "$rom" "$rom.copy"
-    start_machine -drive "if=none,id=raw,format=raw,file=$rom.copy,node-name=raw0"
+    start_machine -drive "if=none,id=raw,format=raw,file=$rom.copy,node-name=raw0" -device virtio-blk-pci,drive=raw
     goes_on
     command 'savevm one' "Device 'raw0' is writable but does not support snapshots"
     end_machine
@@ -210,7 +217,7 @@ test_a_state_file_has_devices_of_the_same_instant() {
     local round state
     make_images
     start_machine
-    for ((round = 0; round < $(rounds lab=1 check=4 long=200); round++)); do
+    for ((round = 0; round < $(rounds lab=1 check=12 long=200); round++)); do
         goes_on
         state=$work/state$((round % 2)) # the other one is mapped
         monitor "savevm-start $state"

@@ -79,6 +79,17 @@ char **snapshot_disks_all(void)
     return (char **)g_ptr_array_free(names, false);
 }
 
+BlockNode *snapshot_disks_largest(const SnapshotDisks *d)
+{
+    BlockNode *largest = d->nodes[0];
+    for (unsigned i = 1; i < d->count; i++) {
+        if (block_node_size(d->nodes[i]) > block_node_size(largest)) {
+            largest = d->nodes[i];
+        }
+    }
+    return largest;
+}
+
 const BlockSnapshotInfo *snapshot_disk_has(BlockNode *n, const char *tag)
 {
     const BlockImageInfo *info = block_node_image_info(n);

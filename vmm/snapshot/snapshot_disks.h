@@ -24,6 +24,9 @@ SnapshotDisks *snapshot_disks_find(const char *const *names, const char *state, 
 /* The names of the nodes of all drives that the guest can write to: NULL at the end, freed by g_strfreev(). */
 char **snapshot_disks_all(void) RUNS_IN_MAIN;
 
+/* The node with the largest disk: not the one of the flash, if there is another. */
+BlockNode *snapshot_disks_largest(const SnapshotDisks *d) RUNS_IN_MAIN;
+
 /* The first snapshot with the name @tag in @n, as its image has it now; NULL: none. Borrowed until main yields. */
 const BlockSnapshotInfo *snapshot_disk_has(BlockNode *n, const char *tag) RUNS_IN_MAIN;
 /* How many of the nodes have one. */

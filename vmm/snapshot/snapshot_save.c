@@ -150,6 +150,9 @@ static coroutine_fn RUNS_IN_MAIN bool save_prepare_locked(SnapshotSave *s, GErro
 {
     uint64_t bytes;
     g_autofree SnapshotDisks *d = snapshot_job_disks(&s->common, error);
+    if (d != NULL && d->state == NULL) {
+        d->state = snapshot_disks_largest(d);
+    }
     return d != NULL && save_check_tag(s, d, error) &&
            state_target_plan(&s->common.vm->machine.ram, &bytes, error) &&
            save_prepare_disks(s, d, bytes, error) && save_open_target(s, error);

@@ -96,34 +96,48 @@ static RUNS_IN_MAIN bool hmp_snapshot_loads(SnapshotDisks *d, unsigned disk, con
     return ids != NULL && strcmp(ids[disk], id) == 0;
 }
 
-/* The table of those snapshots of a disk that can be loaded, or of those that cannot. */
-static RUNS_IN_MAIN void hmp_print_snapshots(HmpCall *call, SnapshotDisks *d, unsigned disk,
-                                             bool loads, const char *title)
+/* Appends the snapshots of a disk that can be loaded and have the state there, or those that cannot be loaded. */
+static RUNS_IN_MAIN void hmp_take_snapshots(GArray *rows, SnapshotDisks *d, unsigned disk, bool loads)
 {
     const BlockImageInfo *image = block_node_image_info(d->nodes[disk]);
-    unsigned count = image != NULL ? image->snapshot_count : 0;
-    g_autofree BlockSnapshotInfo *rows = g_new(BlockSnapshotInfo, count + 1);
-    BlockImageInfo shown = {.snapshots = rows};
-    for (unsigned i = 0; i < count; i++) {
-        const BlockSnapshotInfo *s = &image->snapshots[i];
-        if (hmp_snapshot_loads(d, disk, s->name, s->id) == loads) {
-            rows[shown.snapshot_count++] = *s;
+    for (unsigned i = 0; image != NULL && i < image->snapshot_count; i++) {
+        BlockSnapshotInfo s = image->snapshots[i];
+        if (hmp_snapshot_loads(d, disk, s.name, s.id) == loads && (!loads || s.vm_state_size > 0)) {
+            if (loads) { /* each disk has another one */
+                s.id = (char *)(uintptr_t) "--";
+            }
+            g_array_append_val(rows, s);
         }
     }
-    if (shown.snapshot_count > 0) {
-        hmp_printf(call, "%s%s%s:\n", title, loads ? "" : block_node_name(d->nodes[disk]),
-                   loads ? "" : "'");
-        block_image_append_snapshot_table(call->out, &shown);
-    } else if (loads) {
-        hmp_printf(call, "There is no suitable snapshot available\n");
-    }
+}
+
+static RUNS_IN_MAIN void hmp_print_rows(HmpCall *call, const GArray *rows)
+{
+    BlockImageInfo shown = {.snapshots = (BlockSnapshotInfo *)(void *)rows->data,
+                            .snapshot_count = rows->len};
+    block_image_append_snapshot_table(call->out, &shown);
 }
 
 static RUNS_IN_MAIN void hmp_print_disks(HmpCall *call, SnapshotDisks *d)
 {
-    hmp_print_snapshots(call, d, 0, true, "List of snapshots present on all disks");
+    g_autoptr(GArray) rows = g_array_new(false, false, sizeof(BlockSnapshotInfo));
     for (unsigned i = 0; i < d->count; i++) {
-        hmp_print_snapshots(call, d, i, false, "\nList of partial (non-loadable) snapshots on '");
+        hmp_take_snapshots(rows, d, i, true);
+    }
+    if (rows->len > 0) {
+        hmp_printf(call, "List of snapshots present on all disks:\n");
+        hmp_print_rows(call, rows);
+    } else {
+        hmp_printf(call, "There is no suitable snapshot available\n");
+    }
+    for (unsigned i = 0; i < d->count; i++) {
+        g_array_set_size(rows, 0);
+        hmp_take_snapshots(rows, d, i, false);
+        if (rows->len > 0) {
+            hmp_printf(call, "\nList of partial (non-loadable) snapshots on '%s':\n",
+                       block_node_name(d->nodes[i]));
+            hmp_print_rows(call, rows);
+        }
     }
 }
 
