@@ -217,7 +217,7 @@ test_a_state_file_has_devices_of_the_same_instant() {
     local round state
     make_images
     start_machine
-    for ((round = 0; round < $(rounds lab=1 check=12 long=200); round++)); do
+    for ((round = 0; round < $(rounds lab=1 check=4 long=200); round++)); do
         goes_on
         state=$work/state$((round % 2)) # the other one is mapped
         monitor "savevm-start $state"
@@ -235,6 +235,7 @@ test_a_state_file_has_devices_of_the_same_instant() {
         done
         end_machine
         start_skiff -restore "$state" -serial "file:$console" -monitor stdio
+        monitor cont # a stop may have come just before the instant
     done
     goes_on
     end_machine
