@@ -79,9 +79,9 @@ typedef struct BlockEdge {
     char *user;        /* for errors: "drive 'disk0'", "node 'fmt0'", "job 'job0'" */
     const char *reads; /* for errors: the option that makes the user a reader, or NULL; static */
     BlockChildRole role;
-    bool stays;            /* a replacement of the node does not change the edge */
-    bool kept;             /* a backup copies to the parent what is about to change in the node */
-    bool awaited;          /* a job's: drained sections wait for what it does in the node */
+    bool stays;   /* a replacement of the node does not change the edge */
+    bool kept;    /* a backup copies to the parent what is about to change in the node */
+    bool awaited; /* a job's: drained sections wait for what it does in the node */
     bool aside; /* the parent uses the node's storage, not its disk: sections of the node skip it */
     unsigned uses, shares; /* BlockUse */
 } BlockEdge;
@@ -95,7 +95,7 @@ typedef enum BlockSnapshotStep {
 
 /* Which state area is opened. */
 typedef struct BlockStateOpen {
-    bool existing;         /* of a snapshot in the image, to be read; else of the one being created */
+    bool existing; /* of a snapshot in the image, to be read; else of the one being created */
     const char *id, *name; /* of the first such snapshot; NULL: any */
 } BlockStateOpen;
 

@@ -42,7 +42,8 @@ DeviceStateLoad *device_state_stage(const GPtrArray *devices, StateStream *s, GE
  * DEVICE_STATE_CLOCK_MAX, and not negative. */
 #define DEVICE_STATE_CLOCK_MAX (INT64_MAX / 4)
 void device_state_set_clock(DeviceStateLoad *l, int64_t now_ns) RUNS_IN_MAIN;
-/* Loads what was staged. False + error: a device refuses; all have the state they had before. Once. */
+/* Loads what was staged. False + error: a device refuses; all have the state they had before. As often as
+ * wanted. */
 bool device_state_apply(DeviceStateLoad *l, const VmStopped *token, GError **error)
     BQL_HELD RUNS_IN_MAIN;
 void device_state_load_free(DeviceStateLoad *l) ANY_THREAD;

@@ -119,6 +119,7 @@ typedef struct ControlConfig {
     GPtrArray *mons;               /* OptDict: -mon, with "chardev" */
     char *gdb;                     /* -gdb as written, -s is tcp::1234; NULL: no gdbstub */
     char *exec;                    /* -exec: the command; NULL: none */
+    bool exec_port; /* -exec-port, implied by -exec: the guest has the agent's port */
 } ControlConfig;
 
 /* An option as the user gave it. */

@@ -16,7 +16,6 @@
 #include "util/loop/waitgraph.h"
 #include "hw/chardev/chardev_set.h"
 #include "hw/net/net_tap.h"
-#include "migration/ram/capture_fork.h"
 #include "vmm/process/daemon.h"
 #include "vmm/process/notify.h"
 #include "vmm/process/pidfile.h"
@@ -150,7 +149,6 @@ static coroutine_fn RUNS_IN_MAIN bool main_co_confine(Main *m, GError **error)
     }
     if (m->sandbox) {
         net_tap_forbid_programs();
-        capture_fork_forbid();
     }
     return run_with_apply(&m->run_with, error) && (!m->sandbox || sandbox_co_enter(&m->vm, error));
 }

@@ -66,7 +66,7 @@ typedef enum StopReason {
     STOP_GUEST_PANICKED,
     STOP_SHUTDOWN,
     STOP_WATCHDOG,
-    STOP_DEBUG,   /* stopped by gdb */
+    STOP_DEBUG,      /* stopped by gdb */
     STOP_SAVE_VM,    /* for a saved state */
     STOP_RESTORE_VM, /* for the load of one */
     STOP_REASON_COUNT,
@@ -180,6 +180,8 @@ void run_state_set_debugged(RunState *rs, bool debugged) RUNS_IN_MAIN;
 bool run_state_will_reset(RunState *rs) RUNS_IN_MAIN;
 /* After a load: why the VM that was saved did not run; STOP_PAUSED if it ran. A guest that had ended has ended. */
 void run_state_set_loaded(RunState *rs, const VmStopped *token, StopReason reason) RUNS_IN_MAIN;
+/* The same for a machine that had run: drops a reset that is queued, which the guest that was there has asked for. */
+void run_state_drop_reset(RunState *rs, const VmStopped *token) RUNS_IN_MAIN;
 /* skiff ends: a stopped VM stays stopped, and pending and later starts have no effect. */
 void run_state_leave(RunState *rs) RUNS_IN_MAIN;
 /* Powered off, or KVM failed: only a reset lets the VM run again. */

@@ -332,6 +332,39 @@ uint64_t vhost_offer(const VhostDev *dev, uint64_t features, uint64_t mask)
     return features & (dev->features | ~mask);
 }
 
+/* ---- back ends that were given up ---- */
+
+VhostLingering *vhost_lingering_new(void)
+{
+    VhostLingering *l = g_new0(VhostLingering, 1);
+    atomic_store(&l->references, 1);
+    return l;
+}
+
+void vhost_lingering_unref(VhostLingering *l)
+{
+    if (l != NULL && atomic_fetch_sub(&l->references, 1) == 1) {
+        g_free(l);
+    }
+}
+
+VhostLingering *vhost_lingering_begin(VhostLingering *l)
+{
+    if (l != NULL) {
+        atomic_fetch_add(&l->references, 1);
+        atomic_fetch_add(&l->count, 1);
+    }
+    return l;
+}
+
+void vhost_lingering_end(VhostLingering *l)
+{
+    if (l != NULL) {
+        atomic_fetch_sub(&l->count, 1);
+        vhost_lingering_unref(l);
+    }
+}
+
 /* ---- life cycle ---- */
 
 void vhost_init(VhostDev *dev, const VhostOps *ops, AioContext *ctx, const GuestRam *ram,

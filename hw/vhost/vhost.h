@@ -23,6 +23,7 @@
  *   1. A back end in STOPPED does not access guest memory. The others are counted: while the count is not
  *      0, no VmStopped token is issued (hw/core/memory_users.h). A back end that was given up is in STOPPED
  *      when it is gone (co_gone), or has not gone in time: a kernel or process that hangs cannot be stopped.
+ *      Its rings are used by nobody else then (VhostLingering).
  *   2. Operations of one VhostDev do not overlap. Its user calls vhost_co_*() one after the other, and a
  *      change of the log waits for its turn (`busy`).
  *   3. A start that fails stops what it has started. A stop always succeeds.
@@ -35,6 +36,7 @@
 #define SKIFF_HW_VHOST_VHOST_H
 
 #include <glib.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include "hw/core/ram.h"
@@ -50,6 +52,20 @@
 #define VHOST_F_LOG_WRITES (1ull << 26)
 
 typedef struct VhostDev VhostDev;
+
+/*
+ * How many back ends of a device were given up and may still use its rings: a kernel that hangs in a call carries
+ * it out when it goes on, and may connect the rings then. Until they are gone nobody else may serve the rings.
+ * Shared by the device and these back ends, which may exist longer than it does.
+ */
+typedef struct VhostLingering {
+    _Atomic unsigned count, references;
+} VhostLingering;
+VhostLingering *vhost_lingering_new(void) ANY_THREAD;
+void vhost_lingering_unref(VhostLingering *l) ANY_THREAD;
+/* A back end of the device lingers, until vhost_lingering_end(). Returns @l, which may be NULL. */
+VhostLingering *vhost_lingering_begin(VhostLingering *l) ANY_THREAD;
+void vhost_lingering_end(VhostLingering *l) ANY_THREAD;
 
 /* A virtqueue as a back end gets it. `index` counts the vrings of the back end, not the device's queues.
  * Descriptors are borrowed until the stop. */
@@ -104,7 +120,8 @@ typedef struct VhostOps {
      * May be NULL: the back end cannot log. */
     bool (*co_set_log)(VhostDev *dev, const VhostLog *log, const VhostStart *start, GError **error);
     /* Gives the back end up: calls under way and later ones fail at once. Called by vhost_lost(). It may
-     * neither wait nor call back. */
+     * neither wait nor call back. If it is known when the back end accesses guest memory no more, it is counted
+     * in dev->lingering until then. */
     void (*give_up)(VhostDev *dev);
     /* After give_up: returns when the back end accesses guest memory no more, at dev->deadline_ns at the
      * latest. May be NULL: that cannot be known. */
@@ -147,6 +164,7 @@ struct VhostDev {
     /* set by the user */
     const VhostEvents *events; /* may be NULL */
     void *events_opaque;
+    VhostLingering *lingering; /* the device's, borrowed; NULL: it has no device */
     /* runtime */
     VhostPhase phase;
     unsigned vrings_set;     /* by the last start: so many were set up, and may have been served */

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/vhost.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -21,6 +22,7 @@ struct VhostChannel {
     unsigned users;
     bool closed, awaited; /* who waits for `closed` frees it */
     CoQueue closing;
+    VhostLingering *lingering; /* it was given up while it served rings; else NULL */
 };
 
 typedef struct VhostCall {
@@ -28,7 +30,8 @@ typedef struct VhostCall {
     VhostBatch batch;
     int result; /* 0, or -errno of call number `failed` */
     unsigned failed;
-    bool done, abandoned;
+    bool done;
+    _Atomic bool abandoned;
     CoQueue ended;
 } VhostCall;
 
@@ -45,6 +48,7 @@ static void channel_close_run(void *opaque)
     enter_main();
     enter_coroutine();
     co_run_in_lane(&c->lane, channel_close_in_worker, c);
+    vhost_lingering_end(c->lingering);
     c->closed = true;
     if (c->awaited) {
         co_queue_wake_all(&c->closing);
@@ -70,12 +74,13 @@ static RUNS_IN_MAIN void channel_unref(VhostChannel *c)
     }
 }
 
+/* What has not begun when the call is given up is not done any more: it could connect the rings. */
 static int call_in_worker(void *opaque)
 {
     VhostCall *call = opaque;
     VhostBatch *b = &call->batch;
     enter_worker();
-    for (unsigned i = 0; i < b->count; i++) {
+    for (unsigned i = 0; i < b->count && !atomic_load(&call->abandoned); i++) {
         void *arg = b->calls[i].size != 0 ? b->args + b->calls[i].at : NULL;
         if (ioctl(call->channel->fd, b->calls[i].request, arg) < 0) {
             call->failed = i;
@@ -94,7 +99,7 @@ static void call_run(void *opaque)
     channel_unref(call->channel);
     call->done = true;
     co_queue_wake_all(&call->ended);
-    if (call->abandoned) {
+    if (atomic_load(&call->abandoned)) {
         g_free(call);
     }
 }
@@ -122,7 +127,7 @@ const void *vhost_batch_result(const VhostBatch *b, unsigned call)
 /* The call is given up; call_run() frees it, and the descriptor, when the kernel returns. */
 static RUNS_IN_MAIN void call_abandon(VhostKernel *k, VhostCall *call, GError **error)
 {
-    call->abandoned = true;
+    atomic_store(&call->abandoned, true);
     vhost_lost(&k->dev, "the kernel did not answer in time");
     g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED, "%s: %s did not return in time",
                 k->dev.name, call->batch.calls[0].name);
@@ -306,6 +311,9 @@ static void kernel_give_up(VhostDev *dev)
     if (k->channel != NULL) {
         k->given_up = g_steal_pointer(&k->channel);
         k->given_up->awaited = true;
+        if (dev->phase != VHOST_STOPPED) {
+            k->given_up->lingering = vhost_lingering_begin(dev->lingering);
+        }
         channel_unref(k->given_up);
     }
 }

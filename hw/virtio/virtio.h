@@ -42,6 +42,8 @@
  *     STARTING -> HOME     when the device can do without (falls_back)
  *     STARTING -> MAIN     at a start of the VM: virtio_co_start() fails, the device stays LIVE and
  *                          the next start tries again; else the device becomes NEEDS_RESET
+ *     While a back end that was given up may still use the rings (VirtioBackEndOps.lingers), the device becomes
+ *     NEEDS_RESET in each of these cases, and whenever the queues were to be handed over.
  *
  * Invariants (assert_virtio_state())
  *   1. HOME, BACK_END or STARTING owns the queues only when DRIVER_OK is set, the VM runs, and DMA

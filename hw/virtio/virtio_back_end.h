@@ -45,6 +45,9 @@ struct VirtioBackEndOps {
     /* After a refusal the home loop serves the queues (VirtioOps.handle_queue) until the next
      * hand-over. Otherwise the device needs a reset, or the VM does not start: see virtio.h. */
     bool falls_back;
+    /* Whether a peer that was given up may still use the rings. Until it is gone the home loop does not serve them
+     * either: a device whose queues are handed over needs a reset. For a back end that falls back; may be NULL. */
+    bool (*lingers)(const VirtioDevice *vdev);
 };
 
 /* Without @use the home loop serves all queues (VirtioOps.handle_queue), now and after later hand-overs;

@@ -58,12 +58,25 @@ static BQL_HELD void queues_fill_in(VirtioDevice *vdev)
     atomic_store(&vdev->broken, false);
 }
 
+static BQL_HELD bool back_end_lingers(const VirtioDevice *vdev)
+{
+    return vdev->back_end && vdev->back_end->lingers && vdev->back_end->lingers(vdev);
+}
+
 void virtio_hand_over(VirtioDevice *vdev)
 {
     VirtioState *s = vdev->state;
     uint8_t bad = VIRTIO_STATUS_NEEDS_RESET | VIRTIO_STATUS_FAILED;
     if (!vdev->vm_running || vdev->dma_blocked || vdev->owner != VIRTIO_OWNER_MAIN ||
         !(s->status & VIRTIO_STATUS_DRIVER_OK) || (s->status & bad)) {
+        return;
+    }
+    if (back_end_lingers(vdev)) {
+        log_limited(&vdev->dev->log_limit,
+                    "%s: a back end that does not answer may still use the queues; the device "
+                    "needs a reset",
+                    device_label(vdev->dev));
+        virtio_set_needs_reset(vdev);
         return;
     }
     queues_fill_in(vdev);
@@ -205,10 +218,10 @@ void virtio_broken_reported(void *opaque)
 static BQL_HELD void back_end_refused(VirtioDevice *vdev, const GError *error)
 {
     const char *label = device_label(vdev->dev);
-    bool cancelled = vdev->owner == VIRTIO_OWNER_CANCELLING;
+    bool cancelled = vdev->owner == VIRTIO_OWNER_CANCELLING, lingers = back_end_lingers(vdev);
     trace_virtio_refused(label, error->message);
     positions_take(vdev);
-    if (!cancelled && vdev->back_end->falls_back) {
+    if (!cancelled && !lingers && vdev->back_end->falls_back) {
         log_limited(&vdev->dev->log_limit, "%s: %s; its iothread serves the queues", label,
                     error->message);
         owner_move(vdev, VIRTIO_OWNER_HOME);
@@ -219,7 +232,7 @@ static BQL_HELD void back_end_refused(VirtioDevice *vdev, const GError *error)
         return;
     }
     owner_move(vdev, VIRTIO_OWNER_MAIN);
-    if (!cancelled && vdev->start_error) {
+    if (!cancelled && !lingers && vdev->start_error) {
         *vdev->start_error = g_error_copy(error);
         g_prefix_error(vdev->start_error, "%s: ", label);
         vdev->vm_running = false;

@@ -297,6 +297,12 @@ static void virtio_vhost_note_came_back(void *opaque)
 static const VhostEvents virtio_vhost_events = {.lost = virtio_vhost_note_lost,
                                                 .came_back = virtio_vhost_note_came_back};
 
+static bool virtio_vhost_lingers(const VirtioDevice *vdev)
+{
+    const VirtioVhost *v = vdev->back_end_opaque;
+    return v->lingering && atomic_load(&v->lingering->count) != 0;
+}
+
 const VirtioBackEndOps virtio_vhost_ops = {.start = virtio_vhost_note_start,
                                            .stop = virtio_vhost_note_stop,
                                            .interrupt_changed = virtio_vhost_note_interrupt};
@@ -304,7 +310,8 @@ const VirtioBackEndOps virtio_vhost_fallback_ops = {.start = virtio_vhost_note_s
                                                     .stop = virtio_vhost_note_stop,
                                                     .interrupt_changed =
                                                         virtio_vhost_note_interrupt,
-                                                    .falls_back = true};
+                                                    .falls_back = true,
+                                                    .lingers = virtio_vhost_lingers};
 
 /* ---- life cycle ---- */
 
@@ -323,6 +330,7 @@ bool virtio_vhost_init(VirtioVhost *v, VirtioDevice *vdev, const DeviceEnv *env,
                     "no eventfd for errors of vhost: %s", g_strerror(errno));
         return false;
     }
+    v->lingering = vhost_lingering_new();
     return true;
 }
 
@@ -339,6 +347,7 @@ void virtio_vhost_add(VirtioVhost *v, VhostDev *dev, unsigned first_queue, unsig
     vhost_log_attach(dev, v->env->ram);
     dev->events = &virtio_vhost_events;
     dev->events_opaque = v;
+    dev->lingering = v->lingering;
 }
 
 void virtio_vhost_use(VirtioVhost *v, unsigned parts)
@@ -362,6 +371,7 @@ void virtio_vhost_co_drop(VirtioVhost *v)
     } while (v->running);
     for (unsigned i = 0; i < v->num_parts; i++) {
         v->parts[i].dev->events = NULL;
+        v->parts[i].dev->lingering = NULL;
         vhost_log_detach(v->parts[i].dev);
         g_free(v->parts[i].vrings);
     }
@@ -376,4 +386,5 @@ void virtio_vhost_co_cleanup(VirtioVhost *v)
     aio_bh_cancel(&v->work_bh);
     close(v->err_fd);
     v->err_fd = -1;
+    g_clear_pointer(&v->lingering, vhost_lingering_unref);
 }

@@ -69,6 +69,7 @@ struct VirtioVhost {
     const VirtioVhostHooks *hooks; /* may be NULL */
     void *opaque;                  /* the device's */
     const DeviceEnv *env;
+    VhostLingering *lingering;
     VirtioVhostPart *parts;
     unsigned num_parts;
     /* notes, BQL */

@@ -2,13 +2,13 @@
 #include "migration/ram/capture_fork.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <linux/sched.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "migration/ram/ram_image.h"
@@ -19,18 +19,19 @@ struct CaptureFork {
     int64_t pause_ns;
 };
 
-static bool capture_forbidden;
+static const char *_Atomic capture_forbidden; /* NULL: it is not */
 
-void capture_fork_forbid(void)
+void capture_fork_forbid(const char *why)
 {
-    capture_forbidden = true;
+    atomic_store(&capture_forbidden, why);
 }
 
 bool capture_fork_possible(const GuestRam *ram, GError **error)
 {
-    if (capture_forbidden) {
-        g_set_error(error, RAM_IMAGE_ERROR, RAM_IMAGE_ERROR_MACHINE,
-                    "in the sandbox no frozen copy of memory can be made");
+    const char *forbidden = atomic_load(&capture_forbidden);
+    if (forbidden != NULL) {
+        g_set_error(error, RAM_IMAGE_ERROR, RAM_IMAGE_ERROR_IO, "no frozen copy of memory: %s",
+                    forbidden);
         return false;
     }
     for (unsigned i = 0; i < ram->count; i++) {
@@ -125,6 +126,28 @@ int capture_fork_read(void *opaque, unsigned block, uint64_t offset, void *buf, 
         from += got;
         to += got;
         len -= (size_t)got;
+    }
+    return 0;
+}
+
+int capture_fork_restore(const CaptureFork *c, struct iovec *runs, unsigned count)
+{
+    while (count > 0) {
+        unsigned now = MIN(count, (unsigned)IOV_MAX);
+        /* The child has the memory at the same addresses. */
+        ssize_t got = process_vm_readv(c->pid, runs, now, runs, now, 0);
+        if (got <= 0) {
+            return got == 0 ? -EIO : -errno;
+        }
+        while (count > 0 && (size_t)got >= runs->iov_len) {
+            got -= (ssize_t)runs->iov_len;
+            runs++;
+            count--;
+        }
+        if (got > 0) {
+            runs->iov_base = (uint8_t *)runs->iov_base + got;
+            runs->iov_len -= (size_t)got;
+        }
     }
     return 0;
 }

@@ -29,20 +29,25 @@
 #ifndef SKIFF_MIGRATION_RAM_CAPTURE_FORK_H
 #define SKIFF_MIGRATION_RAM_CAPTURE_FORK_H
 
+#include <sys/uio.h>
 #include "hw/core/ram.h"
 
 typedef struct CaptureFork CaptureFork;
 
-/* From now on there are no children: the process may not make them (a sandbox). Before the first capture. */
-void capture_fork_forbid(void) ANY_THREAD;
 /* Whether all of @ram can be captured so; false + @error: the reason. */
 bool capture_fork_possible(const GuestRam *ram, GError **error) ANY_THREAD;
+/* From now on there is no copy, for the reason @why, a literal: a filter of system calls would end skiff at the
+ * attempt. */
+void capture_fork_forbid(const char *why) RUNS_IN_MAIN;
 /* Makes the copy, and reads a byte of it. @ram is borrowed until the end. The caller owns the result. NULL +
  * @error. Blocks for the time of the copy of the page tables. */
 CaptureFork *capture_fork_begin(const GuestRam *ram, GError **error) RUNS_IN_WORKER;
 /* A RamImageReadFn; @opaque is the CaptureFork. -ESRCH: it has ended. */
 int capture_fork_read(void *opaque, unsigned block, uint64_t offset, void *buf, size_t len)
     RUNS_IN_WORKER;
+/* Makes the parts @runs of RAM, addresses in it, as they are in the copy, while nobody uses them: few system calls
+ * for many runs. @runs is used up. 0, or -errno; then some are as before. */
+int capture_fork_restore(const CaptureFork *c, struct iovec *runs, unsigned count) RUNS_IN_WORKER;
 /* Frees the copy; reads that are under way or follow fail. */
 void capture_fork_end(CaptureFork *c) ANY_THREAD;
 /* No read is under way. Ends it if it has not ended, and waits for the child's exit, which was killed. */

@@ -5,7 +5,9 @@
  * hold:
  *   - every byte is taken, no stream holds more than was granted;
  *   - the state moves forward only, and `finished` comes once;
- *   - what skiff sends is whole frames that an agent understands.
+ *   - what skiff sends is whole frames that an agent understands; without a command, nothing.
+ *
+ * A conversation may begin with a saved state, of any bytes.
  *
  *   fuzz_exec [--seconds N] [--seed N] [--steps N]
  */
@@ -21,7 +23,7 @@
 typedef struct Conversation {
     AioContext *ctx;
     Exec *exec;
-    bool made;
+    bool made, listens; /* listens: there is no command */
     unsigned finished;
     ExecState state;
     size_t room; /* of the guest's receive buffers */
@@ -39,7 +41,7 @@ static void make_exec(void *opaque)
 {
     Conversation *c = opaque;
     ExecConfig config = {.ctx = c->ctx,
-                         .command = "true",
+                         .command = c->listens ? NULL : "true",
                          .fds = {null_fd, null_fd, null_fd},
                          .finished = on_finished,
                          .opaque = c};
@@ -63,6 +65,7 @@ static void guest_receive(void *opaque, const uint8_t *data, size_t size)
 {
     Conversation *c = opaque;
 
+    fuzz_require(!c->listens, "bytes without a command", NULL);
     fuzz_require(size > 0 && size <= c->room, "more than there is room for", NULL);
     c->room -= size;
     g_byte_array_append(c->said, data, (guint)size);
@@ -135,6 +138,11 @@ static RUNS_IN_MAIN void check(Conversation *c)
     ExecState now = exec_state(c->exec);
     int status;
 
+    if (c->listens) {
+        fuzz_require(now != EXEC_STATE_RUNNING && now < EXEC_STATE_ENDED,
+                     "an end without a command", NULL);
+        return;
+    }
     fuzz_require(now >= c->state, "the state moves back", NULL);
     fuzz_require(c->finished == (now == EXEC_STATE_ENDED), "finished is not ended", NULL);
     fuzz_require(!exec_result(c->exec, &status) || (status >= 0 && status <= 255), "a status",
@@ -158,10 +166,37 @@ static RUNS_IN_MAIN void say(Conversation *c, const GByteArray *bytes)
     }
 }
 
+/* Mostly a state that a machine may have. */
+static RUNS_IN_MAIN void load_something(Conversation *c)
+{
+    ExecSaved s = {.phase = (uint8_t)fuzz_below(fuzz_below(8) ? 3 : 256),
+                   .open = fuzz_below(2),
+                   .powers_off = fuzz_below(2)};
+    ExecSaved again;
+    g_autoptr(GByteArray) bytes = g_byte_array_new();
+    g_autoptr(GError) error = NULL;
+    size_t used;
+    if (s.phase == EXEC_PHASE_WAITING || !fuzz_below(8)) {
+        s.partial_count = (uint8_t)fuzz_below(fuzz_below(8) ? EXEC_PARTIAL_BYTES + 1 : 256);
+        memcpy(s.partial, good_hello, sizeof(s.partial));
+        s.partial[fuzz_below(sizeof(s.partial))] += fuzz_below(2) ? 1 : 0;
+    }
+    state_save(&exec_state_desc, &s, bytes);
+    if (state_load(&exec_state_desc, &s, bytes->data, bytes->len, &used, &error) &&
+        exec_check_load(c->exec, &s, &error)) {
+        exec_load(c->exec, &s);
+        exec_save(c->exec, &again);
+    }
+    check(c);
+}
+
 static RUNS_IN_MAIN void converse(Conversation *c)
 {
     g_autoptr(GByteArray) bytes = g_byte_array_new();
 
+    if (!fuzz_below(4)) {
+        load_something(c);
+    }
     if (fuzz_below(8)) {
         g_byte_array_append(bytes, good_hello, sizeof(good_hello));
     }
@@ -176,20 +211,23 @@ static RUNS_IN_MAIN void converse(Conversation *c)
         if (!fuzz_below(6)) {
             exec_port_changed(c->exec, fuzz_below(2));
         }
-        if (!fuzz_below(10)) {
+        if (!c->listens && !fuzz_below(10)) {
             exec_guest_ended(c->exec);
         }
         chardev_harness_settle(c->ctx);
         check(c);
     }
-    exec_guest_ended(c->exec);
-    STEP_UNTIL(c->ctx, c->finished > 0);
+    if (!c->listens) {
+        exec_guest_ended(c->exec);
+        STEP_UNTIL(c->ctx, c->finished > 0);
+    }
     check(c);
 }
 
 static void fuzz_conversation(void)
 {
-    Conversation c = {.ctx = chardev_harness_begin(), .said = g_byte_array_new()};
+    Conversation c = {
+        .ctx = chardev_harness_begin(), .said = g_byte_array_new(), .listens = !fuzz_below(3)};
 
     enter_main();
     co_start(c.ctx, make_exec, &c);

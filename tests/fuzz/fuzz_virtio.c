@@ -446,15 +446,11 @@ static void target_close(Fuzz *f)
     f->running = false;
 }
 
-static bool target_spent(Fuzz *f)
-{
-    return f->target->spent != NULL && f->target->spent(f);
-}
-
 static void hostile_round(Fuzz *f)
 {
     for (unsigned i = fuzz_below(24); i > 0; i--) {
         hostile_act(f);
+        fuzz_require(target_sound(f), "two parties have the queues", f->target->name);
         if (fuzz_below(4) == 0) {
             virtio_bench_settle(f->bench);
         }

@@ -22,7 +22,7 @@
 
 typedef struct Fuzz Fuzz;
 
-/* A device. May be NULL: open, plug, close, calm, spent. */
+/* A device. May be NULL: open, plug, close, calm, sound, spent. */
 typedef struct FuzzTarget {
     const char *name, *type, *properties;
     unsigned queues;
@@ -32,6 +32,7 @@ typedef struct FuzzTarget {
     void (*plug)(Fuzz *f);  /* what is on its bus */
     void (*close)(Fuzz *f); /* the back end, after its end */
     void (*calm)(Fuzz *f);  /* the back end means well from now on, before a reset */
+    bool (*sound)(Fuzz *f); /* what is true after each act */
     bool (*spent)(Fuzz *f); /* it does not come back to what it was: a new one is due */
 } FuzzTarget;
 
@@ -240,12 +241,17 @@ static unsigned vhost_net_usable(void)
     return fake_vhost_net_dev(0)->usable + fake_vhost_net_dev(1)->usable;
 }
 
+static VirtioNet *vhost_net_nic(Fuzz *f)
+{
+    return (VirtioNet *)(void *)f->dev;
+}
+
 /* The kernel answers again, after calls that failed. Pairs whose kernel was given up have none any more: the home
- * loop serves them after the reset. A call that was given up may still be carried out, and take a kick that is
- * meant for the home loop; so what is given up is closed first. */
+ * loop serves them after the reset, but not before the kernel is gone: until then the device needs a reset. */
 static void vhost_net_calm(Fuzz *f)
 {
-    while (fake_vhost_open_count(f->vhost) > vhost_net_usable()) {
+    const VhostLingering *left = vhost_net_nic(f)->vhost.vhost.lingering;
+    while (atomic_load(&left->count) != 0) {
         aio_context_step(f->bench->main_ctx, true);
     }
     if (fuzz_below(4)) {
@@ -269,6 +275,13 @@ static void vhost_net_close(Fuzz *f)
     net_close(f);
     fake_vhost_net_close(f->bench, f->vhost);
     vsock_close(f);
+}
+
+/* The home loop and the kernel never have the rings at the same time. */
+static bool vhost_net_sound(Fuzz *f)
+{
+    return vhost_net_nic(f)->base.vdev.owner != VIRTIO_OWNER_HOME ||
+           !fake_vhost_connected(f->vhost);
 }
 
 static bool vhost_net_spent(Fuzz *f)
@@ -338,7 +351,7 @@ static const FuzzTarget targets[] = {
      .close = vsock_close},
     {"vhost-net", "virtio-net-pci", "netdev=net0,iothread=io,mq=on", 5, .works = vhost_net_works,
      .open = vhost_net_open, .close = vhost_net_close, .calm = vhost_net_calm,
-     .spent = vhost_net_spent},
+     .sound = vhost_net_sound, .spent = vhost_net_spent},
     {"vhost-user-fs", "vhost-user-fs-pci",
      "chardev=c,tag=rootfs,num-request-queues=3,queue-size=64", 4, .works = fs_works,
      .open = fs_open, .close = fs_close},
@@ -350,6 +363,16 @@ static const FuzzTarget targets[] = {
 static inline const FuzzTarget *fuzz_target(unsigned turn)
 {
     return &targets[turn % FUZZ_TARGETS];
+}
+
+static inline bool target_spent(Fuzz *f)
+{
+    return f->target->spent != NULL && f->target->spent(f);
+}
+
+static inline bool target_sound(Fuzz *f)
+{
+    return f->target->sound == NULL || f->target->sound(f);
 }
 
 #endif

@@ -118,7 +118,10 @@ static const CmdlineOption cmdline_options[] = {
      FIELD(control.gdb)},
     {"s", NULL, "the same as -gdb tcp::1234", cmdline_gdb_default, 0},
     {"exec", "command", "run a command in the guest; its output and exit status become skiff's",
-     cmdline_string, FIELD(control.exec)},
+     cmdline_exec, FIELD(control.exec)},
+    {"exec-port", NULL,
+     "the port of -exec's agent, for a machine that is saved before it has a command",
+     cmdline_exec_port, 0},
     {"notify", "fd:n|unix:path", "report when the VM runs, stops and ends", cmdline_string,
      FIELD(process.notify)},
     {"sandbox", "on|off", "filter skiff's own system calls", cmdline_sandbox, 0},
@@ -132,9 +135,9 @@ static const CmdlineOption cmdline_options[] = {
 
 /* Of the process, not of the machine: VmConfig.options is without them. */
 static const char *const cmdline_process_options[] = {
-    "D",        "S",   "daemonize", "echr",    "gdb",   "loadstate",  "loadvm", "mon",
-    "monitor",  "msg", "notify",    "pidfile", "qmp",   "qmp-pretty", "restore",
-    "run-with", "s",   "sandbox",   "timeout", "trace", NULL};
+    "D",        "S",       "daemonize", "echr",    "exec",    "gdb", "loadstate",  "loadvm",
+    "mon",      "monitor", "msg",       "notify",  "pidfile", "qmp", "qmp-pretty", "restore",
+    "run-with", "s",       "sandbox",   "timeout", "trace",   NULL};
 
 /* The first of the names of one option. */
 static const char *cmdline_canonical_name(const char *name)

@@ -222,6 +222,22 @@ bool cmdline_restore(VmConfig *config, const char *name, const char *value, GErr
     return true;
 }
 
+/* The port is of the machine, and its command of the process. */
+bool cmdline_exec_port(VmConfig *config, const char *name, const char *value, GError **error)
+{
+    config->control.exec_port = true;
+    return true;
+}
+
+bool cmdline_exec(VmConfig *config, const char *name, const char *value, GError **error)
+{
+    if (!config->control.exec_port) {
+        vm_config_note_option(config, "exec-port", NULL);
+    }
+    config->control.exec_port = true;
+    return cmdline_string(config, name, value, error);
+}
+
 bool cmdline_timeout(VmConfig *config, const char *name, const char *value, GError **error)
 {
     uint64_t seconds;

@@ -53,6 +53,8 @@ CmdlineHandler cmdline_pflash;
 CmdlineHandler cmdline_display;
 CmdlineHandler cmdline_only_none;
 CmdlineHandler cmdline_restore;
+CmdlineHandler cmdline_exec;
+CmdlineHandler cmdline_exec_port;
 CmdlineHandler cmdline_timeout;
 CmdlineHandler cmdline_action;
 CmdlineHandler cmdline_watchdog_action;

@@ -120,7 +120,7 @@ static bool restore_check_option(const ConfigOption *o, GError **error)
     if (!known) {
         return restore_refuse(error, o, "is none that this skiff has");
     }
-    if (of_process) {
+    if (of_process && strcmp(o->name, "exec") != 0) {
         return restore_refuse(error, o, "is no machine's: the user gives it, and no file");
     }
     if (has_argument != (o->value != NULL)) {
@@ -132,10 +132,27 @@ static bool restore_check_option(const ConfigOption *o, GError **error)
     return true;
 }
 
+/* Whether the user gives a command and the saved machine, @port, can take one. */
+static bool restore_check_exec(GHashTable *users_keys, bool port, GError **error)
+{
+    if (g_hash_table_contains(users_keys, "exec") && !port) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
+                    "-exec: the saved machine has no port for it: save one that was started with "
+                    "-exec-port");
+        return false;
+    }
+    return true;
+}
+
 /* ---- both together ---- */
 
 static void restore_add_saved(GPtrArray *out, const ConfigOption *o, const char *directory)
 {
+    if (strcmp(o->name, "exec") ==
+        0) { /* files of before -exec-port: the command is not run again */
+        g_ptr_array_add(out, g_strdup("-exec-port"));
+        return;
+    }
     g_ptr_array_add(out, g_strconcat("-", o->name, NULL));
     if (o->value != NULL) {
         g_ptr_array_add(out, directory != NULL ? restore_args_locate(o->name, o->value, directory)
@@ -149,12 +166,14 @@ char **restore_args_merge(int argc, char **argv, const GPtrArray *saved, const c
     g_autoptr(GHashTable) keys = restore_users_keys(argc, argv);
     g_autoptr(GPtrArray) out = g_ptr_array_new_with_free_func(g_free);
     const char *moved = strcmp(directory, now) != 0 ? directory : NULL;
+    bool port = g_hash_table_contains(keys, "exec-port");
     g_ptr_array_add(out, g_strdup(argv[0]));
     for (unsigned i = 0; i < saved->len; i++) {
         const ConfigOption *o = saved->pdata[i];
         if (!restore_check_option(o, error)) {
             return NULL;
         }
+        port = port || g_str_has_prefix(o->name, "exec");
         g_autofree char *key = restore_key(o->name, o->value);
         if (key != NULL && g_hash_table_contains(keys, key)) {
             continue;
@@ -163,6 +182,9 @@ char **restore_args_merge(int argc, char **argv, const GPtrArray *saved, const c
             return NULL;
         }
         restore_add_saved(out, o, moved);
+    }
+    if (!restore_check_exec(keys, port, error)) {
+        return NULL;
     }
     for (int i = 1, words; i < argc; i += words) {
         RestoreOption o = restore_option_at(argc, argv, i);

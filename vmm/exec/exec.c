@@ -109,11 +109,24 @@ static RUNS_IN_MAIN void exec_greeted(Exec *e, const ExecFrame *hello)
         exec_lose(e, "another version of the protocol than 1");
         return;
     }
-    e->has_agent = true;
     e->powers_off = (hello->flags & EXEC_HELLO_POWERS_OFF) != 0;
-    e->state = EXEC_STATE_RUNNING;
-    e->send_run = true;
-    exec_port_kick(e);
+    exec_serve(e);
+}
+
+void exec_serve(Exec *e)
+{
+    g_assert(e->state == EXEC_STATE_WAITING);
+    e->has_agent = true;
+    if (e->config.command != NULL) {
+        e->state = EXEC_STATE_RUNNING;
+        e->send_run = true;
+        exec_port_kick(e);
+        return;
+    }
+    e->state = EXEC_STATE_READY;
+    if (e->config.ready != NULL) {
+        e->config.ready(e->config.opaque);
+    }
 }
 
 static RUNS_IN_MAIN void exec_exited(Exec *e, const ExecFrame *frame)
@@ -129,9 +142,13 @@ static RUNS_IN_MAIN void exec_exited(Exec *e, const ExecFrame *frame)
 
 void exec_lose(Exec *e, const char *why)
 {
-    g_assert(e->state == EXEC_STATE_WAITING || e->state == EXEC_STATE_RUNNING);
-    e->failure = g_strdup(why);
+    g_assert(e->state <= EXEC_STATE_RUNNING);
     e->state = EXEC_STATE_LOST;
+    if (e->config.command == NULL) {
+        log_guest_error(&e->log_limit, EXEC_PORT_NAME, "the agent is not understood: %s", why);
+        return;
+    }
+    e->failure = g_strdup(why);
     exec_begin_end(e);
 }
 
@@ -147,6 +164,10 @@ static RUNS_IN_MAIN void exec_more_input(Exec *e, uint32_t bytes)
 
 void exec_take_frame(Exec *e, const ExecFrame *frame)
 {
+    if (e->state == EXEC_STATE_READY) {
+        exec_lose(e, "a frame before a command");
+        return;
+    }
     if ((frame->type == EXEC_HELLO) != (e->state == EXEC_STATE_WAITING)) {
         exec_lose(e, frame->type == EXEC_HELLO ? "a second greeting" : "no greeting");
         return;
@@ -271,34 +292,42 @@ static coroutine_fn RUNS_IN_MAIN Chardev *exec_co_open_stream(const char *name, 
     return chardev_co_add_fd(id, in_fd, out_fd, error) ? chardev_claim(id, "-exec", error) : NULL;
 }
 
-Exec *exec_co_new(const ExecConfig *config, GError **error)
+static coroutine_fn RUNS_IN_MAIN bool exec_co_open_streams(Exec *e, GError **error)
 {
     static const char *const names[] = {"stdout", "stderr"};
-    Exec *e = g_new0(Exec, 1);
+    const int *fds = e->config.fds;
 
-    e->config = *config;
-    co_queue_init(&e->drained);
-    aio_timer_init(&e->power_off_timer, config->ctx, exec_finish, e);
-    exec_port_init(e);
-    e->in.chr = exec_co_open_stream("stdin", config->fds[0], -1, error);
+    e->in.chr = exec_co_open_stream("stdin", fds[0], -1, error);
     for (unsigned i = 0; e->in.chr && i < G_N_ELEMENTS(e->out); i++) {
         ExecOutput *o = &e->out[i];
 
         o->exec = e;
         o->stream = (uint8_t)(EXEC_STDOUT + i);
         o->window = EXEC_WINDOW_BYTES;
-        o->chr = exec_co_open_stream(names[i], -1, config->fds[i + 1], error);
+        o->chr = exec_co_open_stream(names[i], -1, fds[i + 1], error);
         if (!o->chr) {
-            exec_free(e);
-            return NULL;
+            return false;
         }
         chardev_attach(o->chr, &exec_output_ops, o);
     }
-    if (!e->in.chr) {
+    if (e->in.chr) {
+        chardev_attach(e->in.chr, &exec_input_ops, e);
+    }
+    return e->in.chr != NULL;
+}
+
+Exec *exec_co_new(const ExecConfig *config, GError **error)
+{
+    Exec *e = g_new0(Exec, 1);
+
+    e->config = *config;
+    co_queue_init(&e->drained);
+    aio_timer_init(&e->power_off_timer, config->ctx, exec_finish, e);
+    exec_port_init(e);
+    if (config->command != NULL && !exec_co_open_streams(e, error)) {
         exec_free(e);
         return NULL;
     }
-    chardev_attach(e->in.chr, &exec_input_ops, e);
     return e;
 }
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Shared by the two files of -exec: states and streams (exec.c), the port (exec_port.c). */
+/* Shared by the files of -exec: states and streams (exec.c), the port (exec_port.c), what is saved (exec_state.c). */
 #ifndef SKIFF_VMM_EXEC_EXEC_INT_H
 #define SKIFF_VMM_EXEC_EXEC_INT_H
 
 #include "hw/chardev/chardev_set.h"
+#include "util/log.h"
 #include "vmm/exec/exec.h"
 #include "vmm/exec/exec_parser.h"
 
@@ -33,13 +34,16 @@ struct Exec {
     ExecConfig config;
     ExecState state;
     char *failure;
+    LogLimit log_limit;
     ExecParser parser;
     ExecInput in;
     ExecOutput out[2];
 
-    bool has_agent;  /* EXEC_HELLO has arrived */
-    bool powers_off; /* EXEC_HELLO announced a power-off */
-    bool exited;     /* EXEC_EXIT has arrived: */
+    bool open;            /* the guest has the port open */
+    _Atomic bool hung_up; /* the guest finds the port closed by the host */
+    bool has_agent;       /* EXEC_HELLO has arrived */
+    bool powers_off;      /* EXEC_HELLO announced a power-off */
+    bool exited;          /* EXEC_EXIT has arrived: */
     uint8_t how, number;
     bool guest_over;
     bool ending;  /* the coroutine that ends it was started */
@@ -59,9 +63,13 @@ struct Exec {
 void exec_take_frame(Exec *e, const ExecFrame *frame) RUNS_IN_MAIN;
 /* @why is owned by the callee (g_strdup'd); NULL: the guest has ended. */
 void exec_lose(Exec *e, const char *why) RUNS_IN_MAIN;
+/* An agent is there and has no command: sends it, or begins READY. */
+void exec_serve(Exec *e) RUNS_IN_MAIN;
 
 /* ---- exec_port.c ---- */
 void exec_port_init(Exec *e) RUNS_IN_MAIN;
+/* Closes or opens the host's side of the port. */
+void exec_port_hang_up(Exec *e, bool hung_up) RUNS_IN_MAIN;
 /* There is something to send to the agent. */
 void exec_port_kick(Exec *e) ANY_THREAD;
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The host's side of the agent's port: parses received frames and composes sent ones, one at a
  * time. */
+#include <stdatomic.h>
 #include <string.h>
 #include "vmm/exec/exec_int.h"
 
@@ -136,7 +137,7 @@ static size_t exec_write(Chardev *c, const uint8_t *data, size_t size, bool rese
     size_t at = 0;
 
     enter_main();
-    while (e->state == EXEC_STATE_WAITING || e->state == EXEC_STATE_RUNNING) {
+    while (e->state <= EXEC_STATE_RUNNING) {
         ExecFrame frame;
         const char *why;
         size_t used;
@@ -165,8 +166,14 @@ static void exec_accept_input(Chardev *c)
     exec_port_kick((Exec *)c);
 }
 
+static bool exec_connected(const Chardev *c)
+{
+    return !atomic_load(&((const Exec *)c)->hung_up);
+}
+
 static const ChardevOps exec_port_ops = {
     .write = exec_write,
+    .connected = exec_connected,
     .attach = exec_attach,
     .accept_input = exec_accept_input,
 };
@@ -189,10 +196,39 @@ void exec_port_init(Exec *e)
     aio_bh_init(&e->push_bh, e->config.ctx, exec_push, e);
 }
 
+void exec_port_hang_up(Exec *e, bool hung_up)
+{
+    const ChardevFrontendOps *frontend = e->port.frontend;
+
+    if (e->hung_up == hung_up) {
+        return;
+    }
+    atomic_store(&e->hung_up, hung_up);
+    if (frontend && frontend->event) {
+        frontend->event(e->port.frontend_opaque, hung_up ? CHARDEV_CLOSED : CHARDEV_OPENED);
+    }
+}
+
+/* Without a command: the next agent may greet. */
+static RUNS_IN_MAIN void exec_port_closed_idle(Exec *e)
+{
+    e->state = EXEC_STATE_WAITING;
+    e->has_agent = false;
+    exec_port_hang_up(e, false);
+}
+
 void exec_port_changed(Exec *e, bool open)
 {
+    if (open == e->open) {
+        return; /* a load is reported */
+    }
+    e->open = open;
     exec_parser_reset(&e->parser);
-    if (e->state == EXEC_STATE_RUNNING && open) {
+    if (e->config.command == NULL) {
+        if (!open) {
+            exec_port_closed_idle(e);
+        }
+    } else if (e->state == EXEC_STATE_RUNNING && open) {
         exec_close_overdue(e); /* it was closed: this is another agent */
     } else if (e->state == EXEC_STATE_RUNNING) {
         aio_timer_arm(&e->close_timer, aio_now_ns(e->config.ctx) + EXEC_CLOSE_NS);

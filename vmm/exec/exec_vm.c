@@ -13,12 +13,15 @@
 
 static struct {
     Vm *vm;
-    Exec *exec;     /* NULL: no -exec */
+    Exec *exec;     /* NULL: no -exec, no -exec-port */
     ExitStatus end; /* the VM's exit status without -exec */
     VmCause cause;
     bool guest_over;
     bool succeeded; /* the command's status is skiff's */
     VmListener listener;
+    VmStatePart part;
+    void (*ready)(void *opaque); /* or NULL */
+    void *ready_opaque;
 } exec_vm;
 
 static bool exec_vm_check(const VmConfig *config, GError **error)
@@ -89,22 +92,76 @@ static ExitStatus exec_vm_exit_status(void *opaque, ExitStatus status)
     return status == EXIT_STATUS_OK || status == EXIT_STATUS_RESET ? EXIT_STATUS_EXEC : status;
 }
 
-bool exec_vm_co_open(Vm *vm, GError **error)
+static void exec_vm_ready(void *opaque)
+{
+    enter_main();
+    if (exec_vm.ready != NULL) {
+        exec_vm.ready(exec_vm.ready_opaque);
+    }
+}
+
+void exec_vm_set_ready(void (*ready)(void *opaque), void *opaque)
+{
+    exec_vm.ready = ready;
+    exec_vm.ready_opaque = opaque;
+}
+
+/* ---- the saved state ---- */
+
+static void exec_vm_save(const VmStatePart *p, void *object)
+{
+    enter_main();
+    exec_save(exec_vm.exec, object);
+}
+
+static bool exec_vm_check_load(const VmStatePart *p, const void *object, GError **error)
+{
+    enter_main();
+    return exec_check_load(exec_vm.exec, object, error);
+}
+
+static void exec_vm_load(const VmStatePart *p, const void *object)
+{
+    enter_main();
+    exec_load(exec_vm.exec, object);
+}
+
+/* ---- life ---- */
+
+static RUNS_IN_MAIN void exec_vm_join(Vm *vm)
 {
     static const VmEnding ending = {.guest_ended = exec_vm_guest_ended,
                                     .exit_status = exec_vm_exit_status};
-    if (vm->config->control.exec == NULL) {
+    chardev_provide(exec_chardev(exec_vm.exec), "-exec");
+    exec_vm.listener = (VmListener){.port_changed = exec_vm_port_changed};
+    vm_listen(vm, &exec_vm.listener);
+    exec_vm.part = (VmStatePart){.instance = "/exec",
+                                 .desc = &exec_state_desc,
+                                 .save = exec_vm_save,
+                                 .check = exec_vm_check_load,
+                                 .load = exec_vm_load};
+    vm_add_state_part(vm, &exec_vm.part);
+    if (vm->config->control.exec != NULL) {
+        vm_set_ending(vm, &ending);
+    }
+}
+
+bool exec_vm_co_open(Vm *vm, GError **error)
+{
+    if (!vm->config->control.exec_port) {
         return true;
     }
-    if (!exec_vm_check(vm->config, error)) {
+    const char *command = vm->config->control.exec;
+    if (command != NULL && !exec_vm_check(vm->config, error)) {
         return false;
     }
     ExecConfig config = {
         .ctx = vm->ctx,
-        .command = vm->config->control.exec,
+        .command = command,
         .fds = {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO},
         .co_settle = exec_vm_co_settle,
         .finished = exec_vm_finished,
+        .ready = exec_vm_ready,
         .opaque = vm,
     };
     exec_vm.vm = vm;
@@ -113,10 +170,7 @@ bool exec_vm_co_open(Vm *vm, GError **error)
     if (exec_vm.exec == NULL) {
         return false;
     }
-    chardev_provide(exec_chardev(exec_vm.exec), "-exec");
-    exec_vm.listener = (VmListener){.port_changed = exec_vm_port_changed};
-    vm_listen(vm, &exec_vm.listener);
-    vm_set_ending(vm, &ending);
+    exec_vm_join(vm);
     return true;
 }
 
@@ -136,6 +190,11 @@ void exec_vm_add_implied_devices(GPtrArray *rows)
     opt_dict_set(port, "name", EXEC_PORT_NAME);
     g_ptr_array_add(rows, bus);
     g_ptr_array_add(rows, port);
+}
+
+static RUNS_IN_MAIN bool exec_vm_has_command(void)
+{
+    return exec_vm.exec != NULL && exec_vm.vm->config->control.exec != NULL;
 }
 
 static RUNS_IN_MAIN const char *exec_vm_reason(void)
@@ -176,12 +235,12 @@ static RUNS_IN_MAIN const char *exec_vm_expected_event(void)
 
 bool exec_vm_console_explains(void)
 {
-    return exec_vm.exec != NULL && !exec_command_ended(exec_vm.exec);
+    return exec_vm_has_command() && !exec_command_ended(exec_vm.exec);
 }
 
 char *exec_vm_explain(void)
 {
-    if (exec_vm.exec == NULL || exec_vm.succeeded) {
+    if (!exec_vm_has_command() || exec_vm.succeeded) {
         return NULL;
     }
     int status = (int)exec_vm.vm->life.exit_status;

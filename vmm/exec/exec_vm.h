@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * -exec in the VM: the agent's port, and the effects of the VM's end and the command's end on each
- * other. exec.h handles the protocol with the agent. Without -exec the functions do nothing, and
+ * other. exec.h handles the protocol with the agent. Without -exec and -exec-port the functions do nothing, and
  * return true or NULL. All in main.
  */
 #ifndef SKIFF_VMM_EXEC_EXEC_VM_H
@@ -14,6 +14,8 @@ bool exec_vm_co_open(Vm *vm, GError **error) coroutine_fn RUNS_IN_MAIN;
 /* Appends the -device rows (OptDict, owned by the list) of the guest's port. They come after the
  * user's devices, whose places on the bus do not change. */
 void exec_vm_add_implied_devices(GPtrArray *rows) RUNS_IN_MAIN;
+/* @ready is called in main when the guest's agent waits for a command; only without a command. NULL: nothing is. */
+void exec_vm_set_ready(void (*ready)(void *opaque), void *opaque) RUNS_IN_MAIN;
 /* Why the exit status is not the command's, without a newline. NULL: it is the command's, or there
  * is no -exec. Owned by the caller. */
 char *exec_vm_explain(void) RUNS_IN_MAIN;

@@ -32,6 +32,7 @@
     ROW(netdev_event)                                                                              \
     ROW(savevm)                                                                                    \
     ROW(vm_snapshot)                                                                               \
+    ROW(rewind)                                                                                    \
     ROW(dump)                                                                                      \
     ROW(monitor)                                                                                   \
     ROW(trace)

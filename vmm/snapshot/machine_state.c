@@ -8,6 +8,7 @@
 #include "vmm/snapshot/machine_options.h"
 #include "vmm/snapshot/machine_parts.h"
 #include "vmm/snapshot/machine_state_int.h"
+#include "vmm/snapshot/machine_state_parts.h"
 
 #define VM_INSTANCE "/machine"
 
@@ -15,6 +16,7 @@ struct MachineStateLoad {
     VmStateSaved vm;
     MachineParts *parts;
     DeviceStateLoad *devices;
+    GPtrArray *others; /* machine_state_parts.h */
 };
 
 static const StateField vm_fields[] = {
@@ -154,7 +156,8 @@ GByteArray *machine_state_co_save(Vm *vm, const VmStopped *token, GError **error
     }
     g_autoptr(MachineParts) parts = machine_parts_co_read(&vm->machine, token, error);
     if (parts == NULL || !state_write_vm(vm, pending, w, error) ||
-        !machine_parts_save(parts, w, error) || !state_write_devices(vm, token, w, error)) {
+        !machine_parts_save(parts, w, error) || !state_write_devices(vm, token, w, error) ||
+        !machine_state_parts_save(vm, w, error)) {
         return NULL;
     }
     return state_writer_end(w, error);
@@ -175,7 +178,11 @@ MachineStateLoad *machine_state_stage(Vm *vm, const GByteArray *stream, GError *
         return NULL;
     }
     l->devices = device_state_stage(vm->machine.devices, s, error);
-    return l->devices != NULL && state_stream_all_taken(s, error) ? g_steal_pointer(&l) : NULL;
+    if (l->devices == NULL) {
+        return NULL;
+    }
+    l->others = machine_state_parts_stage(vm, s, error);
+    return l->others != NULL && state_stream_all_taken(s, error) ? g_steal_pointer(&l) : NULL;
 }
 
 bool machine_state_ran(const MachineStateLoad *l)
@@ -193,6 +200,7 @@ bool machine_state_co_apply(Vm *vm, MachineStateLoad *l, const VmStopped *token,
         machine_parts_co_put_back(&vm->machine, before, token);
         return false;
     }
+    machine_state_parts_apply(vm, l->others);
     run_state_set_loaded(&vm->run, token, l->vm.ran ? STOP_PAUSED : (StopReason)l->vm.reason);
     vm_was_loaded(vm, (VmPending){.events = l->vm.events, .panicked = l->vm.panicked});
     return true;
@@ -203,6 +211,7 @@ void machine_state_load_free(MachineStateLoad *l)
     if (l != NULL) {
         device_state_load_free(l->devices);
         machine_parts_free(l->parts);
+        g_clear_pointer(&l->others, g_ptr_array_unref);
         g_free(l);
     }
 }

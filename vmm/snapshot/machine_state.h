@@ -7,6 +7,7 @@
  *   /machine       "vm": the VM's clock, whether it ran or why not. "x86-chips": interrupt controllers, timers
  *   /machine/cpu/N the vCPUs
  *   PATH           the devices (migration/device_state.h)
+ *   /exec          and others: what rooms above the VM have (vmm/vm/vm_state_part.h)
  *
  *   stage   decodes the stream and checks each section against this machine; nothing changes
  *   apply   RAM has been loaded: vCPUs, chips, devices, then the run state's reason
@@ -35,7 +36,7 @@ MachineStateLoad *machine_state_stage(Vm *vm, const GByteArray *stream, GError *
     RUNS_IN_MAIN;
 /* Whether the machine was to run when it was saved. Otherwise `apply` sets the reason why not. */
 bool machine_state_ran(const MachineStateLoad *l) RUNS_IN_MAIN;
-/* Loads what was staged, once. False + error: KVM or a device refuses a part. */
+/* Loads what was staged, as often as wanted. False + error: KVM or a device refuses a part. */
 bool machine_state_co_apply(Vm *vm, MachineStateLoad *l, const VmStopped *token, GError **error)
     coroutine_fn RUNS_IN_MAIN;
 void machine_state_load_free(MachineStateLoad *l) ANY_THREAD;

@@ -231,6 +231,11 @@ bool savevm_co_start(Vm *vm, const char *path, GError **error)
         return false;
     }
     StateTarget *target = NULL;
+    if (path != NULL && atomic_load(&vm->machine.ram.logging)) { /* by a rewind point */
+        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_EXIST,
+                    "a rewind point is held: x-rewind-end gives it up");
+        return false;
+    }
     if (path != NULL) {
         target = state_target_new(path, &vm->machine.ram, vm->ctx, error);
         if (target == NULL) {

@@ -13,7 +13,7 @@
 
 typedef struct SnapshotDisks {
     unsigned count;
-    BlockNode *state; /* has the machine's state; NULL: not chosen */
+    BlockNode *state;   /* has the machine's state; NULL: not chosen */
     BlockNode *nodes[]; /* borrowed */
 } SnapshotDisks;
 

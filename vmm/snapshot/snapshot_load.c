@@ -123,7 +123,8 @@ static coroutine_fn RUNS_IN_MAIN bool load_stop_and_apply(SnapshotLoad *l, GErro
     VmStopped *token = co_vm_stop(rs, STOP_RESTORE_VM);
     bool ok = load_apply(l, token, &changed, error);
     if (!ok && changed) {
-        log_error("snapshot-load: the machine has parts of two states: it stays stopped until a reset");
+        log_error(
+            "snapshot-load: the machine has parts of two states: it stays stopped until a reset");
         run_state_set_loaded(rs, token, STOP_INTERNAL_ERROR);
         rs->run_requested = false;
     }
@@ -185,8 +186,7 @@ Job *snapshot_load_start(const SnapshotJobConfig *config, GError **error)
 bool snapshot_load_co_at_start(Vm *vm, const char *tag, GError **error)
 {
     g_auto(GStrv) names = snapshot_disks_all();
-    const SnapshotJobConfig config = {
-        .vm = vm, .tag = tag, .names = (const char *const *)names};
+    const SnapshotJobConfig config = {.vm = vm, .tag = tag, .names = (const char *const *)names};
     SnapshotLoad *l = g_new0(SnapshotLoad, 1);
     snapshot_job_init(&l->common, &config);
     bool changed = false;

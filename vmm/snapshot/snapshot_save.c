@@ -19,7 +19,7 @@ typedef struct SnapshotSave {
     SnapshotJob common; /* first: snapshot_job_int.h */
     bool replaces;
     GPtrArray *older; /* of OlderSnapshot: those with this name before */
-    Job *job; /* borrowed; of the step under way */
+    Job *job;         /* borrowed; of the step under way */
     unsigned count;
     unsigned state;          /* index of the run of the image with the state */
     BlockSnapshotRun **runs; /* from PREPARE to END; owned */
@@ -91,7 +91,8 @@ static coroutine_fn RUNS_IN_MAIN bool save_prepare_disks(SnapshotSave *s, const 
                                                          uint64_t state_bytes, GError **error)
 {
     int64_t now_us = g_get_real_time();
-    uint64_t clock_ns = (uint64_t)vm_clock_now_ns(); /* the same in all: snapshot_disks_find_set() */
+    uint64_t clock_ns =
+        (uint64_t)vm_clock_now_ns(); /* the same in all: snapshot_disks_find_set() */
     s->runs = g_new0(BlockSnapshotRun *, d->count);
     for (unsigned i = 0; i < d->count; i++) {
         save_note_older(s, d->nodes[i]);
@@ -200,8 +201,9 @@ static coroutine_fn RUNS_IN_MAIN bool save_freeze_memory(SnapshotSave *s, const 
     SaveCapture c = {.ram = &s->common.vm->machine.ram};
     co_run_in_worker(save_capture_at_worker, &c);
     if (c.capture == NULL) {
-        log_warn("snapshot-save: memory is copied in passes, and the VM is stopped for the last one: %s",
-                 c.error->message);
+        log_warn(
+            "snapshot-save: memory is copied in passes, and the VM is stopped for the last one: %s",
+            c.error->message);
         g_error_free(c.error);
         s->forks = false;
         return false;
@@ -318,8 +320,8 @@ static coroutine_fn RUNS_IN_MAIN bool save_end_one(SnapshotSave *s, unsigned i, 
     bool ok = block_snapshot_co_end(run, &failure) == 0;
     vm_operation_end(&s->common.vm->run);
     if (!ok) {
-        g_propagate_prefixed_error(error, failure, "Failed to create snapshot '%s' on device '%s': ",
-                                   s->common.tag, name);
+        g_propagate_prefixed_error(
+            error, failure, "Failed to create snapshot '%s' on device '%s': ", s->common.tag, name);
     }
     return ok;
 }
@@ -367,9 +369,10 @@ static coroutine_fn RUNS_IN_MAIN void save_delete_new(SnapshotSave *s, const cha
     }
     g_autoptr(GError) error = NULL;
     if (id != NULL && !snapshot_co_delete_one(s->common.vm, node, id, &error)) {
-        log_warn("snapshot-save: snapshot '%s' of '%s', which has no state of the machine, remains: "
-                 "%s",
-                 s->common.tag, node, error->message);
+        log_warn(
+            "snapshot-save: snapshot '%s' of '%s', which has no state of the machine, remains: "
+            "%s",
+            s->common.tag, node, error->message);
     }
 }
 

@@ -115,8 +115,7 @@ static void state_target_begin_at_home(void *opaque)
 static coroutine_fn bool state_target_step_open(StateTarget *t, GError **error)
 {
     enter_main();
-    bool file =
-        t->node == NULL && state_name_is_path(t->name) && !file_co_is_device(t->name);
+    bool file = t->node == NULL && state_name_is_path(t->name) && !file_co_is_device(t->name);
     if (file) {
         int ret = file_co_make(t->name, STATE_TARGET_MODE);
         t->made = ret == 0;

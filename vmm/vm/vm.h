@@ -14,6 +14,7 @@
 #include "vmm/vm/vm_hotplug.h"
 #include "vmm/vm/vm_life.h"
 #include "vmm/vm/vm_listener.h"
+#include "vmm/vm/vm_state_part.h"
 
 struct Vm {
     const VmConfig *config;
@@ -24,6 +25,7 @@ struct Vm {
     VmLife life;
     VmHotplug hotplug;
     VmListener *listeners;
+    VmStatePart *state_parts;
     bool built; /* startup_co_build() has succeeded */
 };
 

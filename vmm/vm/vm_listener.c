@@ -38,3 +38,9 @@ void vm_listeners_co_leave(Vm *vm)
         l->co_leave(l); /* it is removed: others may have come and gone */
     }
 }
+
+void vm_add_state_part(Vm *vm, VmStatePart *part)
+{
+    part->next = vm->state_parts;
+    vm->state_parts = part;
+}

@@ -83,6 +83,17 @@ static void words_that_are_arguments_are_no_options(void **state)
     assert_true(wanted("skiff -append x --restore x"));
 }
 
+static void a_command_needs_the_port_of_its_agent(void **state)
+{
+    assert_merged("m 64|exec-port", "skiff -restore s -exec x",
+                  "skiff -m 64 -exec-port -restore s -exec x");
+    assert_merged("m 64|exec-port", "skiff -restore s", "skiff -m 64 -exec-port -restore s");
+    assert_merged("m 64|exec x", "skiff -restore s", "skiff -m 64 -exec-port -restore s");
+    assert_merged("m 64", "skiff -restore s -exec x",
+                  "-exec: the saved machine has no port for it: save one that was started with "
+                  "-exec-port");
+}
+
 /* What a hostile file may have. */
 static void options_that_are_no_machines_are_refused(void **state)
 {
@@ -196,6 +207,7 @@ int main(void)
         cmocka_unit_test(saved_options_come_first),
         cmocka_unit_test(options_that_are_given_anew_replace_the_saved),
         cmocka_unit_test(words_that_are_arguments_are_no_options),
+        cmocka_unit_test(a_command_needs_the_port_of_its_agent),
         cmocka_unit_test(options_that_are_no_machines_are_refused),
         cmocka_unit_test(programs_are_not_run_for_a_file),
         cmocka_unit_test(relative_paths_are_those_of_the_saved_directory),

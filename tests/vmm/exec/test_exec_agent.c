@@ -76,6 +76,7 @@ static void begin_with_agent(Fixture *x, const char *command)
     begin(x, command);
     x->wire_handler = aio_handler_add(x->ctx, x->wire, &wire_ops, x);
     chardev_attach(exec_chardev(x->exec), &wire_frontend_ops, x);
+    exec_port_changed(x->exec, true);
 }
 
 /* Reads the pipe to its end, or all available bytes, without blocking. */

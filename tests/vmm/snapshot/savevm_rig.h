@@ -21,11 +21,15 @@ typedef struct Rig {
     RamTest ram;
     RamTest at_stop; /* what memory was when the VM was stopped */
     BlockNode *a, *b;
-    unsigned stops, starts, saves, loads;
+    unsigned stops, starts, saves;
     unsigned seed;
     bool log_fails, state_fails;
     bool stop_comes;       /* a user's stop, while the VM is stopped for the save */
     struct End *end_comes; /* a user's savevm-end, at that time */
+    RamTest at_point;      /* what memory was when the newest state was staged */
+    unsigned loads;
+    bool load_fails, load_stop_comes, load_reset_comes;
+    bool of_file;          /* the state that is loaded is one of a file */
     unsigned dirty_passes; /* so often a pass finds all pages written again */
     void (*parked)(void);  /* a coroutine: what the guest has done last; NULL: nothing */
 } Rig;
@@ -34,7 +38,7 @@ static Rig *rig;
 
 /* ---- the machine ---- */
 
-static void rig_write(uint64_t page)
+static inline void rig_write(uint64_t page)
 {
     uint64_t gpa;
     uint8_t *to = rig->ram.host + page * GUEST_RAM_PAGE;
@@ -44,7 +48,7 @@ static void rig_write(uint64_t page)
 }
 
 /* The guest writes until the end, and the last page only then. */
-static void rig_park(void *opaque)
+static inline void rig_park(void *opaque)
 {
     enter_coroutine();
     rig_write(3);
@@ -56,22 +60,22 @@ static void rig_park(void *opaque)
     rig->stops++;
 }
 
-static void rig_unpark(void *opaque)
+static inline void rig_unpark(void *opaque)
 {
     rig->starts++;
     rig_write(5);
 }
 
-static void rig_step(void *opaque)
+static inline void rig_step(void *opaque)
 {
 }
 
-static bool rig_start_backends(void *opaque, GError **error)
+static inline bool rig_start_backends(void *opaque, GError **error)
 {
     return true;
 }
 
-static bool rig_reset(void *opaque, GError **error)
+static inline bool rig_reset(void *opaque, GError **error)
 {
     return true;
 }
@@ -124,8 +128,9 @@ GByteArray *machine_state_co_save(Vm *vm, const VmStopped *token, GError **error
     return stream;
 }
 
+/* The state of vCPUs and devices: whether the VM ran. */
 struct MachineStateLoad {
-    bool ok;
+    bool ran;
 };
 
 MachineStateLoad *machine_state_stage(Vm *vm, const GByteArray *stream, GError **error)
@@ -135,18 +140,39 @@ MachineStateLoad *machine_state_stage(Vm *vm, const GByteArray *stream, GError *
         return NULL;
     }
     assert_string_equal(state_stream_text(s, "text"), STREAM);
-    return g_new0(MachineStateLoad, 1);
+    MachineStateLoad *l = g_new0(MachineStateLoad, 1);
+    l->ran = vm->run.run_requested;
+    memcpy(rig->at_point.host, rig->ram.host, RAM_TEST_LOW + RAM_TEST_HIGH);
+    return l;
 }
 
 bool machine_state_ran(const MachineStateLoad *l)
 {
-    return true;
+    return l->ran;
 }
 
+/* Memory is that of the point before vCPUs and devices are loaded. */
 bool machine_state_co_apply(Vm *vm, MachineStateLoad *l, const VmStopped *token, GError **error)
 {
+    enter_main();
     assert_int_equal(vm->run.phase, RUN_STOPPED);
+    assert_int_equal(token->count, 1);
+    assert_true(rig->of_file || ram_test_equal(&rig->ram, &rig->at_point));
     rig->loads++;
+    if (rig->load_stop_comes) {
+        run_state_request_stop(&vm->run, STOP_PAUSED);
+    }
+    if (rig->load_reset_comes) {
+        run_state_request_reset(&vm->run);
+    }
+    if (rig->load_fails) {
+        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_INVAL, "vnet0: no");
+        return false;
+    }
+    if (!rig->of_file) {
+        rig_write(7); /* as KVM and devices do while they are loaded */
+    }
+    run_state_set_loaded(&vm->run, token, STOP_PAUSED);
     return true;
 }
 
@@ -155,7 +181,7 @@ void machine_state_load_free(MachineStateLoad *l)
     g_free(l);
 }
 
-static bool rig_log_start(void *opaque, GError **error)
+static inline bool rig_log_start(void *opaque, GError **error)
 {
     if (rig->log_fails) {
         g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_INVAL, "vsock0 cannot log");
@@ -163,12 +189,12 @@ static bool rig_log_start(void *opaque, GError **error)
     return !rig->log_fails;
 }
 
-static void rig_log_stop(void *opaque)
+static inline void rig_log_stop(void *opaque)
 {
 }
 
 /* The guest's writes since the last pass. */
-static bool rig_log_sync(void *opaque, const GuestRam *ram, GError **error)
+static inline bool rig_log_sync(void *opaque, const GuestRam *ram, GError **error)
 {
     if (rig->dirty_passes > 0 && rig->vm.run.phase == RUN_RUNNING) {
         rig->dirty_passes--;
@@ -192,6 +218,7 @@ static inline coroutine_fn RUNS_IN_MAIN void rig_init(void)
     rig = g_new0(Rig, 1);
     ram_test_init(&rig->ram);
     ram_test_init(&rig->at_stop);
+    ram_test_init(&rig->at_point);
     test_fill(rig->ram.host, RAM_TEST_LOW / 2, 1); /* one run of pages: few requests */
     Vm *vm = &rig->vm;
     vm->ctx = test_main;
@@ -221,6 +248,7 @@ static inline coroutine_fn RUNS_IN_MAIN void rig_clear(void)
     guest_ram_log_free(&rig->vm.machine.ram);
     ram_test_clear(&rig->ram);
     ram_test_clear(&rig->at_stop);
+    ram_test_clear(&rig->at_point);
     g_clear_pointer(&rig, g_free);
 }
 
@@ -297,7 +325,7 @@ typedef struct FaultCall {
     BlockFault fault;
 } FaultCall;
 
-static void fault_set_at_home(void *opaque)
+static inline void fault_set_at_home(void *opaque)
 {
     FaultCall *c = opaque;
     enter_coroutine();
@@ -311,7 +339,7 @@ static inline coroutine_fn RUNS_IN_MAIN void fault_set(BlockNode *n, BlockFault 
     co_call_in(test_home, fault_set_at_home, &c);
 }
 
-static void fault_release_at_home(void *opaque)
+static inline void fault_release_at_home(void *opaque)
 {
     enter_coroutine();
     enter_iothread(test_home);

@@ -37,8 +37,8 @@ static coroutine_fn RUNS_IN_MAIN void disk_write(unsigned i, uint64_t piece)
 {
     Disk *d = &disks[i];
     test_fill(d->now + piece * PIECE, PIECE, ++rig->seed);
-    assert_int_equal(
-        test_io(d->guest, TEST_WRITE, piece * PIECE, PIECE, d->now + piece * PIECE, 0), 0);
+    assert_int_equal(test_io(d->guest, TEST_WRITE, piece * PIECE, PIECE, d->now + piece * PIECE, 0),
+                     0);
 }
 
 static coroutine_fn RUNS_IN_MAIN void disk_open(unsigned i, BlockNode *file, const char *name)
@@ -74,6 +74,7 @@ static void disks_parked(void)
 static coroutine_fn RUNS_IN_MAIN void snap_init(void)
 {
     rig_init();
+    rig->of_file = true;
     vm_jobs_init(&rig->vm);
     ram_test_init(&saved);
     disk_open(0, rig->a, "q0");
@@ -99,12 +100,8 @@ static const char *const both[] = {"q0", "q1", NULL};
 static coroutine_fn RUNS_IN_MAIN void job_begin(Start *start, const char *tag, bool replaces)
 {
     GError *error = NULL;
-    const SnapshotJobConfig config = {.vm = &rig->vm,
-                                      .id = JOB,
-                                      .tag = tag,
-                                      .state = "q1",
-                                      .names = both,
-                                      .replaces = replaces};
+    const SnapshotJobConfig config = {
+        .vm = &rig->vm, .id = JOB, .tag = tag, .state = "q1", .names = both, .replaces = replaces};
     vm_operation_begin(&rig->vm.run);
     Job *job = start(&config, &error);
     vm_operation_end(&rig->vm.run);
@@ -112,6 +109,8 @@ static coroutine_fn RUNS_IN_MAIN void job_begin(Start *start, const char *tag, b
         fail_msg("%s", error->message);
     }
 }
+
+static char captured[16]; /* how the last job has captured memory */
 
 /* Waits for the end of the job. Returns its error, owned by the caller; NULL: none. */
 static coroutine_fn RUNS_IN_MAIN char *job_end(void)
@@ -121,6 +120,8 @@ static coroutine_fn RUNS_IN_MAIN char *job_end(void)
         co_yield_turn();
     }
     char *text = g_strdup(job_error_text(job));
+    const SnapshotSaveInfo *info = snapshot_save_info(job);
+    g_strlcpy(captured, info != NULL && info->capture != NULL ? info->capture : "", 16);
     assert_true(job_dismiss(job, NULL));
     return text;
 }
@@ -199,6 +200,7 @@ BLOCK_TEST(memory_and_disks_of_one_instant_come_back)
     snap_init();
     save("a", false);
     save("b", false);
+    assert_string_equal(captured, "fork");
     load_and_check("b");
     assert_int_equal(rig->loads, 1);
     snap_clear();
@@ -228,7 +230,7 @@ BLOCK_TEST(an_older_snapshot_comes_back_and_is_deleted)
 BLOCK_TEST(what_cannot_be_is_refused_before_a_job_exists)
 {
     static const char *const one[] = {"q0", NULL}, *const none[] = {"q9", NULL},
-                                    *const raw[] = {"a", NULL};
+                             *const raw[] = {"a", NULL};
     static const struct {
         Start *start;
         const char *tag, *state;
@@ -345,8 +347,7 @@ BLOCK_TEST(a_hanging_write_can_be_cancelled)
     for (unsigned after = 0; after < 60; after += after < 20 ? 1 : 5) {
         fault_set(rig->b, (BlockFault){.op = BLOCK_FAULT_WRITE, .after = after, .hold = true});
         job_begin(snapshot_save_start, "new", false);
-        while (block_fault_held(rig->b) == 0 &&
-               job_status(job_find(JOB)) != JOB_STATUS_CONCLUDED) {
+        while (block_fault_held(rig->b) == 0 && job_status(job_find(JOB)) != JOB_STATUS_CONCLUDED) {
             co_yield_turn();
         }
         job_cancel(job_find(JOB), true, NULL);
@@ -376,9 +377,11 @@ BLOCK_TEST(without_a_frozen_copy_memory_is_copied_in_passes)
     rig->ram.ram.blocks[0].fd = rig->vm.machine.ram.blocks[0].fd = 0; /* shared memory */
     rig->dirty_passes = 3;
     save("passes", false);
+    assert_string_equal(captured, "passes");
     load_and_check("passes");
     rig->log_fails = true;
     save("stopped", false);
+    assert_string_equal(captured, "stopped");
     load_and_check("stopped");
     snap_clear();
 }

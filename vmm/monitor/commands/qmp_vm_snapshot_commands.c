@@ -5,7 +5,7 @@
 
 #define VM_SNAPSHOT_JOB_ID                                                                         \
     {                                                                                              \
-        "job-id", &qmp_str, .doc = "of the job, which query-jobs shows; job-dismiss removes it"     \
+        "job-id", &qmp_str, .doc = "of the job, which query-jobs shows; job-dismiss removes it"    \
     }
 
 static const QmpType qmp_vm_snapshot_args = {
@@ -84,7 +84,8 @@ static const QmpCommand qmp_vm_snapshot_commands[] = {
     {.name = "snapshot-save",
      .args = &qmp_vm_snapshot_args,
      .run = qmp_vm_snapshot_save,
-     .doc = "Starts a job that saves the machine, with an internal snapshot of each of these disks and "
+     .doc = "Starts a job that saves the machine, with an internal snapshot of each of these disks "
+            "and "
             "all of one instant, while the guest runs on. It fails if one of the disks has a "
             "snapshot with this name."},
     {.name = "snapshot-load",

@@ -253,6 +253,24 @@ static void hmp_print_savevm(HmpCall *call, struct json_object *result)
     }
 }
 
+/* ---- x-rewind ---- */
+
+static void hmp_print_rewind(HmpCall *call, struct json_object *result)
+{
+    hmp_printf(call, "rewind point: %s\n", qmp_arg_str(result, "status"));
+    if (qmp_arg_has(result, "memory")) {
+        hmp_printf(call, "memory: %s\n", qmp_arg_str(result, "memory"));
+    }
+    if (qmp_arg_has(result, "rewinds")) {
+        hmp_printf(call, "rewinds: %" PRId64 "\n", qmp_arg_int(result, "rewinds", 0));
+        hmp_printf(call, "the last one: %" PRId64 " pages, %" PRId64 " microseconds\n",
+                   qmp_arg_int(result, "pages", 0), qmp_arg_int(result, "time-us", 0));
+    }
+    if (qmp_arg_has(result, "error")) {
+        hmp_printf(call, "Error: %s\n", qmp_arg_str(result, "error"));
+    }
+}
+
 /* clang-format off */
 const HmpCommand hmp_info_machine_commands[] = {
     {"info memory_size_summary", NULL, NULL, "the size of RAM",
@@ -267,6 +285,8 @@ const HmpCommand hmp_info_machine_commands[] = {
      .qmp = "query-balloon", .print = hmp_print_balloon},
     {"info savevm", NULL, NULL, "the save of savevm-start", .qmp = "query-savevm",
      .print = hmp_print_savevm},
+    {"info rewind", NULL, NULL, "the point of x-rewind-point", .qmp = "query-x-rewind",
+     .print = hmp_print_rewind},
     {"info dump", NULL, NULL, "the progress of a dump", .qmp = "query-dump", .print = hmp_print_dump},
     {0},
 };

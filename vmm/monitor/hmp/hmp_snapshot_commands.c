@@ -97,7 +97,8 @@ static RUNS_IN_MAIN bool hmp_snapshot_loads(SnapshotDisks *d, unsigned disk, con
 }
 
 /* Appends the snapshots of a disk that can be loaded and have the state there, or those that cannot be loaded. */
-static RUNS_IN_MAIN void hmp_take_snapshots(GArray *rows, SnapshotDisks *d, unsigned disk, bool loads)
+static RUNS_IN_MAIN void hmp_take_snapshots(GArray *rows, SnapshotDisks *d, unsigned disk,
+                                            bool loads)
 {
     const BlockImageInfo *image = block_node_image_info(d->nodes[disk]);
     for (unsigned i = 0; image != NULL && i < image->snapshot_count; i++) {
@@ -148,8 +149,7 @@ static void hmp_info_snapshots(HmpCall *call, struct json_object *args)
     g_autoptr(GError) error = NULL;
     vm_operation_begin(&call->vm->run);
     g_auto(GStrv) names = snapshot_disks_all();
-    g_autofree SnapshotDisks *d =
-        snapshot_disks_find((const char *const *)names, NULL, &error);
+    g_autofree SnapshotDisks *d = snapshot_disks_find((const char *const *)names, NULL, &error);
     if (d == NULL) {
         hmp_error(call, error);
     } else {
@@ -163,8 +163,8 @@ const HmpCommand hmp_snapshot_commands[] = {
     {"savevm", NULL, HMP_PARAMS(HMP_PARAM("name", REST, .optional = true)),
      "save the machine in its disks; the same name replaces", .run = hmp_savevm},
     {"loadvm", NULL, HMP_PARAMS(HMP_PARAM("name", REST)),
-     "make machine and disks as a savevm has saved them", .run = hmp_loadvm},
-    {"delvm", NULL, HMP_PARAMS(HMP_PARAM("name", REST)), "delete what a savevm has saved",
+     "make machine and disks as savevm has saved them", .run = hmp_loadvm},
+    {"delvm", NULL, HMP_PARAMS(HMP_PARAM("name", REST)), "delete what savevm has saved",
      .run = hmp_delvm},
     {"info snapshots", NULL, NULL, "what savevm has saved in the disks", .run = hmp_info_snapshots},
     {0},

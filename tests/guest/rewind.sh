@@ -1,0 +1,178 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# tier: kvm
+# timeout: 1800
+# x-rewind: a guest that writes memory at full speed goes back to one point again and again. All of memory and all
+# registers are compared with those of the point; the guest finds a page that is wrong, too.
+. "$(dirname "$0")/common.bash"
+
+command -v python3 >/dev/null || { echo "1..0"; echo "python3 is not installed"; exit 77; }
+
+# start_vm GUEST WORDS ARGUMENT…: with QMP at $work/qmp.
+start_vm() {
+    local guest=$1 words=$2
+    shift 2
+    set_own_guest "$guest" "$words" "$@"
+    start_skiff "${own_guest[@]}" -serial "file:$console" -qmp "unix:$work/qmp,server=on,wait=off"
+}
+
+# client ARGUMENT…: runs the Python program on standard input with `vm`, a QMP client, and helpers.
+client() {
+    {
+        cat <<'PYTHON'
+import os, hashlib, random, re, sys, time
+sys.path.insert(0, "tests/support")
+from qmp import Qmp, QmpError
+from rounds import rounds
+work, console = sys.argv[1:3]
+seed = int(os.environ.get("SKIFF_TEST_SEED", random.randrange(1 << 30)))
+print("SKIFF_TEST_SEED=%d" % seed)
+chance = random.Random(seed)
+
+def printed(words):
+    return words in open(console, "rb").read()
+
+def wait_until(condition):
+    deadline = time.monotonic() + vm.timeout
+    while not condition():
+        assert time.monotonic() < deadline, "in vain"
+        time.sleep(0.01)
+
+def last_tick():
+    return int((re.findall(rb"^tick (\d+)\r$", open(console, "rb").read(), re.M) or [0])[-1])
+
+def running():
+    return vm.cmd("query-status")["running"]
+
+def machine(mib):
+    """All of a stopped machine that can be seen."""
+    path = work + "/memory"
+    vm.cmd("pmemsave", val=0, size=mib << 20, filename=path)
+    memory = open(path, "rb").read()
+    registers = "".join(vm.cmd("human-monitor-command", command_line="info registers", cpu_index=cpu["cpu-index"])
+                        for cpu in vm.cmd("query-cpus-fast"))
+    return [hashlib.sha256(memory[at:at + (1 << 20)]).hexdigest() for at in range(0, len(memory), 1 << 20)], registers
+
+def expect_error(words, command, **args):
+    try:
+        vm.cmd(command, **args)
+    except QmpError as e:
+        assert words in e.desc, e.desc
+    else:
+        assert False, command + " was not refused"
+
+vm = Qmp(work + "/qmp")
+PYTHON
+        cat
+    } >"$work/client.py"
+    python3 "$work/client.py" "$work" "$console" "$@"
+}
+
+# The point is of a stopped machine, so what is compared is all of it.
+goes_back() {
+    client "$@" <<'PYTHON'
+mib, memory, most = int(sys.argv[3]), sys.argv[4], int(sys.argv[5])
+wait_until(lambda: last_tick() > 20)
+vm.cmd("stop")
+vm.cmd("x-rewind-point")
+point = machine(mib)
+pages = 0
+for round in range(rounds(most // 20, most // 5, most)):
+    vm.cmd("cont")
+    time.sleep(chance.choice((0, 0.001, 0.005, 0.02)))
+    what = chance.randrange(6)
+    if what == 0:
+        vm.cmd("stop")
+    elif what == 1:
+        vm.cmd("stop")
+        vm.cmd("cont")
+    elif what == 2:
+        vm.cmd("system_reset")
+        time.sleep(chance.choice((0, 0.01, 0.3)))
+    result = vm.cmd("x-rewind")
+    pages += result["pages"]
+    assert not running(), "it was stopped at the point"
+    now = machine(mib)
+    assert now == point, "round %d, %d" % (round, what)
+assert pages > 0
+info = vm.cmd("query-x-rewind")
+assert info["status"] == "held" and info["memory"] == memory and info["rewinds"] == round + 1, info
+vm.cmd("cont")
+tick = last_tick()
+wait_until(lambda: last_tick() > tick + 20)
+vm.cmd("x-rewind-end")
+assert vm.cmd("query-x-rewind") == {"status": "none"}
+tick = last_tick()
+wait_until(lambda: last_tick() > tick + 20)
+vm.cmd("quit")
+PYTHON
+    wait_skiff
+    expect_status 0
+}
+
+test_memory_and_registers_are_those_of_the_point() {
+    start_vm count 'ms=5 dirty=8M' -m 64 -smp 2 -device virtio-rng-pci
+    goes_back 64 copy-on-write 500
+}
+
+test_memory_that_is_shared_goes_back() {
+    start_vm count 'ms=5 dirty=8M' -m 64 -smp 2 -object memory-backend-memfd,id=ram,size=64M,share=on -machine memory-backend=ram
+    goes_back 64 copy 200
+}
+
+test_a_sandboxed_machine_goes_back() {
+    start_vm count 'ms=5 dirty=8M' -m 64 -smp 2 -sandbox on
+    goes_back 64 copy 200
+}
+
+# The counter goes on from the point each time, whatever the machine did since.
+test_a_guest_that_runs_at_the_point_runs_on_from_there() {
+    start_vm count 'ms=1 dirty=4M' -m 64 -smp 2
+    client <<'PYTHON'
+wait_until(lambda: last_tick() > 50)
+before = last_tick()
+vm.cmd("x-rewind-point")
+after = last_tick() + 5  # of the point, which the console may not show yet
+for round in range(rounds(20, 100, 1000)):
+    wait_until(lambda: last_tick() > after)
+    at = os.path.getsize(console)
+    if chance.randrange(3) == 0:
+        vm.cmd("stop")
+    vm.cmd("x-rewind")
+    assert running()
+    shown = b""
+    while not re.search(rb"\ntick \d+\r\ntick (\d+)\r\n", shown):
+        shown = open(console, "rb").read()[at:]
+    ticks = [int(t) for t in re.findall(rb"\ntick (\d+)(?=\r\n)", shown)]
+    fell = [t for t, next in zip(ticks, ticks[1:]) if next < t]
+    assert len(fell) <= 1 and before <= ticks[-1] <= after + 200, ticks
+vm.cmd("quit")
+PYTHON
+    wait_skiff
+    expect_status 0
+    ! printed 'count: page' || fail 'the guest has found a page that is wrong'
+}
+
+test_what_cannot_go_back_is_refused_by_name() {
+    start_vm count 'ms=5' -m 64
+    client <<'PYTHON'
+wait_until(lambda: last_tick() > 5)
+expect_error("there is no rewind point", "x-rewind")
+expect_error("there is no rewind point", "x-rewind-end")
+vm.cmd("x-rewind-point")
+expect_error("x-rewind-end gives it up", "savevm-start", statefile=work + "/state")
+vm.cmd("device_add", driver="virtio-rng-pci", id="rng7")
+expect_error("rng7", "x-rewind")
+assert running()
+expect_error("rng7", "x-rewind-point")
+vm.cmd("device_del", id="rng7")
+vm.wait_event("DEVICE_DELETED", device="rng7")
+vm.cmd("x-rewind")
+vm.cmd("x-rewind-end")
+vm.cmd("quit")
+PYTHON
+    wait_skiff
+    expect_status 0
+}
+
+run_tests

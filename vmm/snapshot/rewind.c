@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/snapshot/rewind.h"
+
+#include "migration/ram/ram_point.h"
+#include "util/log.h"
+#include "util/loop/sched_point.h"
+#include "util/loop/worker.h"
+#include "vmm/snapshot/machine_state.h"
+#include "vmm/snapshot/rewind_disks.h"
+#include "vmm/snapshot/savevm.h"
+
+/* What is needed to go back. */
+typedef struct RewindPoint {
+    RamPoint *memory;
+    MachineStateLoad *load;
+} RewindPoint;
+
+static struct Rewind {
+    RewindState state;
+    RewindPoint point; /* HELD, REWINDING */
+    RamPages dirty;    /* pages that differ from the copy, as far as they were taken from the log */
+    bool logging;
+    GError *error; /* LOST */
+    uint64_t rewinds, pages;
+    int64_t last_ns;
+} rewind_it;
+
+/* ---- the states ---- */
+
+static const bool rewind_moves[REWIND_STATE_COUNT][REWIND_STATE_COUNT] = {
+    [REWIND_NONE] = {[REWIND_TAKING] = true},
+    [REWIND_TAKING] = {[REWIND_NONE] = true, [REWIND_HELD] = true},
+    [REWIND_HELD] = {[REWIND_TAKING] = true,
+                     [REWIND_REWINDING] = true,
+                     [REWIND_NONE] = true,
+                     [REWIND_LOST] = true},
+    [REWIND_REWINDING] = {[REWIND_HELD] = true, [REWIND_LOST] = true},
+    [REWIND_LOST] = {[REWIND_NONE] = true, [REWIND_TAKING] = true},
+};
+
+static RUNS_IN_MAIN void assert_rewind(void)
+{
+    const struct Rewind *r = &rewind_it;
+    bool held = r->state == REWIND_HELD || r->state == REWIND_REWINDING;
+    bool none = r->state == REWIND_NONE || r->state == REWIND_LOST;
+    bool has = r->point.memory != NULL && r->point.load != NULL && r->logging;
+    if ((held && !has) || (none && (r->point.memory != NULL || r->logging))) {
+        bug_abort("invariant 2: a rewind in state %d has %s point", r->state, has ? "a" : "no");
+    }
+    if ((r->error != NULL) != (r->state == REWIND_LOST)) {
+        bug_abort("a rewind has an error and is not lost, or the reverse");
+    }
+}
+
+static RUNS_IN_MAIN void rewind_move(const Vm *vm, RewindState from, RewindState to)
+{
+    if (!held_has(&vm->run.operation)) {
+        bug_abort("invariant 1: a rewind moves without the VM operation lock");
+    }
+    if (rewind_it.state != from || !rewind_moves[from][to]) {
+        bug_abort("a rewind moves from state %d to %d, and is in %d", from, to, rewind_it.state);
+    }
+    rewind_it.state = to;
+    if (to != REWIND_LOST) {
+        g_clear_error(&rewind_it.error);
+    }
+    assert_rewind();
+}
+
+RewindInfo rewind_info(void)
+{
+    const struct Rewind *r = &rewind_it;
+    return (RewindInfo){
+        .state = r->state,
+        .error = r->error != NULL ? r->error->message : NULL,
+        .copies_on_write = r->point.memory != NULL && ram_point_copies_on_write(r->point.memory),
+        .rewinds = r->rewinds,
+        .pages = r->pages,
+        .last_ns = r->last_ns,
+    };
+}
+
+/* ---- what is refused ---- */
+
+static RUNS_IN_MAIN bool rewind_refuse(GError **error, const char *text)
+{
+    g_set_error_literal(error, STATE_ERROR, STATE_ERROR_MACHINE, text);
+    return false;
+}
+
+static void rewind_look_at_job(const Job *job, void *opaque)
+{
+    enter_main();
+    const Job **running = opaque;
+    JobStatus status = job_status(job);
+    if (status != JOB_STATUS_CONCLUDED && status != JOB_STATUS_NULL) {
+        *running = job;
+    }
+}
+
+/* Whether nothing is under way that a point or a rewind would tear. */
+static RUNS_IN_MAIN bool rewind_check_quiet(const Vm *vm, GError **error)
+{
+    const Job *running = NULL;
+    SavevmState save = savevm_info().state;
+    if (vm->life.quitting) {
+        return rewind_refuse(error, "skiff quits");
+    }
+    if (save == SAVEVM_ACTIVE || save == SAVEVM_COMPLETED) {
+        return rewind_refuse(error, "a save is under way or waits for savevm-end");
+    }
+    job_foreach(rewind_look_at_job, &running);
+    if (running != NULL) {
+        g_set_error(error, STATE_ERROR, STATE_ERROR_MACHINE,
+                    "job '%s' is not over: wait for its end, or cancel it", job_id(running));
+        return false;
+    }
+    return vm_check_devices_of_start(vm, error);
+}
+
+/* ---- memory ---- */
+
+typedef struct RewindCall {
+    const GuestRam *ram;
+    RamPoint *memory;
+    GError *error;
+} RewindCall;
+
+static int rewind_copy_memory(void *opaque)
+{
+    RewindCall *c = opaque;
+    enter_worker();
+    c->memory = ram_point_new(c->ram, &c->error);
+    return 0;
+}
+
+static int rewind_free_memory(void *opaque)
+{
+    enter_worker();
+    ram_point_free(opaque);
+    return 0;
+}
+
+static int rewind_check_memory(void *opaque)
+{
+    enter_worker();
+    return ram_point_check(rewind_it.point.memory);
+}
+
+static int rewind_restore_memory(void *opaque)
+{
+    enter_worker();
+    return ram_point_restore(rewind_it.point.memory, &rewind_it.dirty);
+}
+
+static coroutine_fn RUNS_IN_MAIN void rewind_clear_point(RewindPoint *p)
+{
+    if (p->memory != NULL) {
+        co_run_in_worker(rewind_free_memory, p->memory);
+    }
+    machine_state_load_free(p->load);
+    *p = (RewindPoint){NULL, NULL};
+}
+
+/* Adds what the log has to the set. */
+static RUNS_IN_MAIN bool rewind_take_dirty(Vm *vm, uint64_t *pages, GError **error)
+{
+    if (!guest_ram_log_sync(&vm->machine.ram, error)) {
+        return false;
+    }
+    *pages = ram_pages_take_dirty(&rewind_it.dirty, &vm->machine.ram);
+    return true;
+}
+
+static RUNS_IN_MAIN bool rewind_make_set(const GuestRam *ram, GError **error)
+{
+    for (unsigned i = 0; i < ram->count; i++) {
+        if (rewind_it.dirty.maps[i] == NULL &&
+            ram_pages_add(&rewind_it.dirty, i, ram->blocks[i].size) < 0) {
+            return rewind_refuse(error, "no memory for the set of dirty pages");
+        }
+    }
+    return true;
+}
+
+/* From now on all writes are in the set or in the log. */
+static coroutine_fn RUNS_IN_MAIN bool rewind_start_log(Vm *vm, GError **error)
+{
+    uint64_t pages;
+    if (rewind_it.logging) {
+        return rewind_take_dirty(vm, &pages, error);
+    }
+    if (!rewind_make_set(&vm->machine.ram, error)) {
+        return false;
+    }
+    rewind_it.logging = guest_ram_co_log_start(&vm->machine.ram, error);
+    return rewind_it.logging;
+}
+
+static coroutine_fn RUNS_IN_MAIN void rewind_stop_log(Vm *vm)
+{
+    if (rewind_it.logging) {
+        guest_ram_co_log_stop(&vm->machine.ram);
+        rewind_it.logging = false;
+    }
+    ram_pages_free(&rewind_it.dirty);
+}
+
+/* ---- the point ---- */
+
+static coroutine_fn RUNS_IN_MAIN bool rewind_make_point(Vm *vm, const VmStopped *token,
+                                                        RewindPoint *p, GError **error)
+{
+    /* Saving vCPUs may complete an access of theirs and write memory, so memory comes after. */
+    g_autoptr(GByteArray) stream = machine_state_co_save(vm, token, error);
+    if (stream == NULL) {
+        return false;
+    }
+    p->load = machine_state_stage(vm, stream, error);
+    if (p->load == NULL || !rewind_start_log(vm, error)) {
+        return false;
+    }
+    RewindCall call = {.ram = &vm->machine.ram};
+    co_run_in_worker(rewind_copy_memory, &call);
+    p->memory = call.memory;
+    if (call.error != NULL) {
+        g_propagate_error(error, call.error);
+    }
+    return p->memory != NULL;
+}
+
+static coroutine_fn RUNS_IN_MAIN bool rewind_take_point(Vm *vm, GError **error)
+{
+    RunState *rs = &vm->run;
+    RewindState before = rewind_it.state;
+    RewindPoint made = {NULL, NULL};
+    rewind_move(vm, before, REWIND_TAKING);
+    VmStopped *token = co_vm_stop(rs, STOP_PAUSED);
+    bool ok = rewind_make_point(vm, token, &made, error);
+    if (ok) {
+        RewindPoint old = rewind_it.point;
+        rewind_it.point = made;
+        made = old;
+        ram_pages_clear(&rewind_it.dirty, &vm->machine.ram);
+        rewind_it.rewinds = rewind_it.pages = 0;
+        rewind_it.last_ns = 0;
+    } else if (rewind_it.point.memory == NULL) {
+        rewind_stop_log(vm);
+    }
+    vm_stopped_put(rs, token);
+    rewind_move(vm, REWIND_TAKING, rewind_it.point.memory != NULL ? REWIND_HELD : REWIND_NONE);
+    co_vm_resume(rs);
+    rewind_clear_point(&made);
+    return ok;
+}
+
+bool rewind_co_point(Vm *vm, GError **error)
+{
+    vm_operation_begin(&vm->run);
+    bool ok =
+        rewind_check_quiet(vm, error) && rewind_disks_check(error) && rewind_take_point(vm, error);
+    vm_operation_end(&vm->run);
+    return ok;
+}
+
+/* ---- back ---- */
+
+/* The point cannot be gone back to any more. Takes @error. */
+static coroutine_fn RUNS_IN_MAIN void rewind_lose(Vm *vm, GError *error)
+{
+    log_error("x-rewind: %s", error->message);
+    rewind_stop_log(vm);
+    rewind_clear_point(&rewind_it.point);
+    rewind_it.error = error;
+    rewind_move(vm, rewind_it.state, REWIND_LOST);
+}
+
+static RUNS_IN_MAIN bool rewind_memory_failed(int ret, GError **error)
+{
+    if (ret < 0) {
+        g_set_error(error, STATE_ERROR, STATE_ERROR_MACHINE,
+                    "memory cannot go back to the rewind point: %s%s", g_strerror(-ret),
+                    ret == -ESRCH ? "; the process that held it was killed" : "");
+    }
+    return ret < 0;
+}
+
+/* Everything that may fail without a change. What vCPUs have asked for until they stopped is dropped by the load. */
+static coroutine_fn RUNS_IN_MAIN bool rewind_prepare(Vm *vm, GError **error)
+{
+    VmPending dropped;
+    return vm_take_pending(vm, &dropped, error) &&
+           !rewind_memory_failed(co_run_in_worker(rewind_check_memory, NULL), error) &&
+           rewind_take_dirty(vm, &rewind_it.pages, error);
+}
+
+static coroutine_fn RUNS_IN_MAIN bool rewind_restore(Vm *vm, const VmStopped *token, GError **error)
+{
+    SP("rewind.memory", vm);
+    if (rewind_memory_failed(co_run_in_worker(rewind_restore_memory, NULL), error)) {
+        return false;
+    }
+    ram_pages_clear(&rewind_it.dirty, &vm->machine.ram);
+    SP("rewind.state", vm);
+    if (!machine_state_co_apply(vm, rewind_it.point.load, token, error)) {
+        return false;
+    }
+    run_state_drop_reset(&vm->run, token);
+    return true;
+}
+
+/* With the VM stopped. Returns whether it is to run then, unless a stop comes. */
+static coroutine_fn RUNS_IN_MAIN bool rewind_go_back(Vm *vm, const VmStopped *token, bool ran,
+                                                     GError **error)
+{
+    GError *failure = NULL;
+    if (!rewind_prepare(vm, &failure)) {
+        g_propagate_error(error, g_error_copy(failure));
+        rewind_lose(vm, failure);
+        return ran;
+    }
+    rewind_move(vm, REWIND_HELD, REWIND_REWINDING);
+    if (rewind_restore(vm, token, &failure)) {
+        rewind_it.rewinds++;
+        rewind_move(vm, REWIND_REWINDING, REWIND_HELD);
+        return machine_state_ran(rewind_it.point.load);
+    }
+    run_state_set_loaded(&vm->run, token, STOP_INTERNAL_ERROR);
+    g_propagate_error(error, g_error_copy(failure));
+    rewind_lose(vm, failure);
+    return false;
+}
+
+static coroutine_fn RUNS_IN_MAIN bool rewind_run(Vm *vm, GError **error)
+{
+    RunState *rs = &vm->run;
+    GError *failure = NULL;
+    bool ran = rs->run_requested;
+    int64_t begin_ns = aio_now_ns(vm->ctx);
+    rs->run_requested = true; /* a stop that comes from now on clears it */
+    VmStopped *token = co_vm_stop(rs, STOP_PAUSED);
+    bool runs = rewind_go_back(vm, token, ran, &failure);
+    vm_stopped_put(rs, token);
+    rs->run_requested = rs->run_requested && runs;
+    co_vm_resume(rs);
+    rewind_it.last_ns = aio_now_ns(vm->ctx) - begin_ns;
+    if (failure != NULL) {
+        g_propagate_error(error, failure);
+        return false;
+    }
+    return true;
+}
+
+static RUNS_IN_MAIN bool rewind_check_held(GError **error)
+{
+    if (rewind_it.state == REWIND_LOST) {
+        g_set_error(error, STATE_ERROR, STATE_ERROR_MACHINE,
+                    "the rewind point is lost: %s; x-rewind-point takes another",
+                    rewind_it.error->message);
+        return false;
+    }
+    return rewind_it.state == REWIND_HELD ||
+           rewind_refuse(error, "there is no rewind point: x-rewind-point takes one");
+}
+
+bool rewind_co_back(Vm *vm, GError **error)
+{
+    vm_operation_begin(&vm->run);
+    bool ok = rewind_check_held(error) && rewind_check_quiet(vm, error) && rewind_run(vm, error);
+    vm_operation_end(&vm->run);
+    return ok;
+}
+
+/* ---- the end ---- */
+
+bool rewind_co_end(Vm *vm, GError **error)
+{
+    vm_operation_begin(&vm->run);
+    bool ok = rewind_it.state != REWIND_NONE || rewind_refuse(error, "there is no rewind point");
+    if (ok) {
+        rewind_stop_log(vm);
+        rewind_clear_point(&rewind_it.point);
+        rewind_move(vm, rewind_it.state, REWIND_NONE);
+    }
+    vm_operation_end(&vm->run);
+    return ok;
+}
