@@ -26,10 +26,31 @@ bool device_set_properties(Device *dev, OptDict *opts, GError **error)
     return opts_bind(device_properties(dev->type), dev, opts, dev->type->name, error);
 }
 
+bool device_co_open(Device *dev, GError **error)
+{
+    g_assert(!dev->opened);
+    dev->opened = dev->type->co_open == NULL || dev->type->co_open(dev, error);
+    return dev->opened;
+}
+
+void device_co_close(Device *dev)
+{
+    if (dev->opened && !dev->realized) {
+        dev->opened = false;
+        if (dev->type->co_close != NULL) {
+            dev->type->co_close(dev);
+        }
+    }
+}
+
 bool device_realize(Device *dev, GError **error)
 {
     g_assert(!dev->realized);
+    if (!dev->opened && !device_co_open(dev, error)) {
+        return false;
+    }
     if (dev->type->realize != NULL && !dev->type->realize(dev, error)) {
+        dev->opened = false;
         return false;
     }
     bql_lock();
@@ -49,6 +70,7 @@ void device_unrealize(Device *dev)
     bql_lock();
     dev->realized = false; /* first, so that the bus hides it from the guest */
     bql_unlock();
+    dev->opened = false;
     if (dev->type->unrealize != NULL) {
         dev->type->unrealize(dev);
     }
@@ -59,7 +81,7 @@ void device_free(Device *dev)
     if (dev == NULL) {
         return;
     }
-    g_assert(!dev->realized);
+    g_assert(!dev->realized && !dev->opened);
     opts_clear(device_properties(dev->type), dev);
     g_free(dev->id);
     g_free(dev->path);

@@ -5,7 +5,7 @@
  * A DeviceType is a const table at the end of the device's one file. All steps of the life cycle
  * run in main under the VM operation lock (at start-up: before anything runs):
  *
- *   device_new --> [properties set] --> realize --> (reset)* --> unrealize --> free
+ *   device_new --> [properties set] --> [open] --> realize --> (reset)* --> unrealize --> free
  *
  * A device struct begins with `Device base` and has four marked groups: links (borrowed), config
  * (properties; fixed at realize), state (a nested struct named `state`, saved; its StateDesc covers
@@ -92,7 +92,12 @@ struct DeviceType {
     void (*firmware_path)(const Device *dev, GString *path);
     const char *provides_bus; /* the bus it provides: "virtio-serial", "SCSI", or NULL */
 
-    /* Creates what the config describes; a failed realize releases everything. A coroutine in main
+    /* The part of realize that may take seconds: connects to a process that serves the device. A coroutine in main,
+     * without the VM operation lock; other devices come and go meanwhile, and of the machine only `env` is used. A
+     * failed co_open releases everything. co_close undoes it if realize is not called. Both may be NULL. */
+    bool (*co_open)(Device *dev, GError **error);
+    void (*co_close)(Device *dev);
+    /* Creates what the config describes; a failed realize releases everything, also what co_open took. A coroutine in main
      * (opening a backend waits for its iothread), before or between register accesses. */
     bool (*realize)(Device *dev, GError **error);
     /* Sets registers to power-on. Called with vCPUs parked and queues stopped; BQL held. */
@@ -130,6 +135,7 @@ struct Device {
     Device *bus_device; /* parent, borrowed */
     void *child_bus;    /* a ScsiBus, while a controller is realized; else NULL */
     uint32_t bootindex; /* property of types that firmware boots from; UINT32_MAX: none */
+    bool opened;        /* co_open was called, and neither co_close nor unrealize since */
     bool realized;
     bool leaving;       /* main: it is being unplugged, and is not started any more */
     LogLimit log_limit; /* for log_guest_error() */
@@ -149,7 +155,11 @@ Device *device_new(const DeviceType *type, const DeviceEnv *env, const char *id)
 /* Sets properties from @opts. A property that is unknown, ill-typed or out of range is an error;
  * the message names the type, the property and the accepted values. */
 bool device_set_properties(Device *dev, OptDict *opts, GError **error) ANY_THREAD;
-/* Realizes and resets the device, so that it is at power-on. */
+/* Opens what device_realize() would open and wait for. */
+bool device_co_open(Device *dev, GError **error) coroutine_fn RUNS_IN_MAIN;
+/* Closes it. Does nothing for a device that is not open, or is realized. */
+void device_co_close(Device *dev) coroutine_fn RUNS_IN_MAIN;
+/* Opens (if that has not happened), realizes and resets the device, so that it is at power-on. */
 bool device_realize(Device *dev, GError **error) coroutine_fn RUNS_IN_MAIN;
 /* Does nothing for a device that is not realized. */
 void device_unrealize(Device *dev) coroutine_fn RUNS_IN_MAIN;

@@ -268,6 +268,8 @@ void net_choose_mac(uint8_t mac[NET_MAC_BYTES]) RUNS_IN_MAIN;
 void net_client_co_leave(NetClient *c) coroutine_fn RUNS_IN_MAIN;
 /* Whether the guest's link is up: the NIC's and its back end's. */
 bool net_client_link_up(const NetClient *c) ANY_THREAD;
+/* Whether set_link has taken it down, or its back end: frames are dropped. */
+bool net_client_is_set_down(const NetClient *c) RUNS_IN_MAIN;
 
 /* The guest has changed the receive filter. The hook is called once, in main, until the filter is read. */
 void net_client_filter_changed(NetClient *c) ANY_THREAD;

@@ -184,6 +184,11 @@ bool net_client_link_up(const NetClient *c)
     return !(atomic_load(&c->link) & NET_LINK_GUEST_DOWN);
 }
 
+bool net_client_is_set_down(const NetClient *c)
+{
+    return c->admin_down || (c->backend != NULL && c->backend->admin_down);
+}
+
 static bool net_client_drops(const NetClient *c)
 {
     return atomic_load_explicit(&c->link, memory_order_relaxed) & NET_LINK_DROP;

@@ -4,24 +4,27 @@
  * a descriptor, which the home loop of the NIC reads and writes; a frame is one system call.
  *
  * All set-up is in workers, since the kernel takes a lock of its whole network for it. Shared by net_tap.c
- * (options, set-up), net_tap_queue.c (the data path) and net_tap_program.c (scripts, the bridge helper).
+ * (options, when the device is set up), net_tap_queue.c (the data path), net_tap_vhost.c and net_tap_program.c (scripts,
+ * the bridge helper). The device itself is in net_tap_device.h.
  */
 #ifndef SKIFF_HW_NET_NET_TAP_H
 #define SKIFF_HW_NET_NET_TAP_H
 
-#include <net/if.h>
-#include "hw/net/net.h"
+#include "hw/net/net_tap_device.h"
 #include "util/log.h"
 
+/* How long a start, a stop or a removal waits for a call of the kernel on the device. */
+#define NET_TAP_LIMIT_NS (5 * 1000000000ll)
+
 #define NET_TAP_SCRIPT "/etc/qemu-ifup"
+#define NET_TAP_NO_SCRIPT "no"
 #define NET_TAP_DOWN_SCRIPT "/etc/qemu-ifdown"
 #define NET_TAP_HELPER "/usr/lib/qemu/qemu-bridge-helper" /* Debian's qemu-system-common */
 #define NET_TAP_BRIDGE "br0"
 
 typedef struct NetTapQueue {
     struct NetTap *tap;
-    int fd;
-    bool attached; /* IFF_ATTACH_QUEUE; used by co_configure only */
+    int fd; /* the device's; -1: it is not open */
     /* home */
     AioContext *home;
     AioHandler *handler; /* NULL: not started */
@@ -32,15 +35,12 @@ typedef struct NetTapQueue {
 typedef struct NetTap {
     NetBackend base;
     /* config */
-    char *ifname, *script, *downscript, *fd_text, *fds_text, *br, *helper, *vnet_hdr_text;
-    uint32_t queue_count;
-    uint64_t sndbuf;
+    NetTapOptions options;
     bool vhost_on, vhostforce;
     char *vhostfd_text, *vhostfds_text;
     /* runtime */
-    char name[IFNAMSIZ];
+    NetTapDevice *device; /* NULL: it has ended */
     bool vnet_hdr;
-    bool ran_script; /* the other one runs at the end */
     AioBh failed_bh; /* main */
     LogLimit limit;  /* a guest can repeat what fails */
     NetTapQueue queues[NET_MAX_QUEUES];
@@ -55,9 +55,6 @@ static inline NetTap *net_tap_from(NetBackend *b)
 {
     return (NetTap *)(void *)b;
 }
-
-/* The descriptor of @queue, for vhost-net; borrowed. */
-int net_tap_fd(const NetBackend *b, unsigned queue) ANY_THREAD;
 
 /* ---- net_tap_queue.c: home ---- */
 void net_tap_queue_start(NetBackend *b, unsigned queue, AioContext *home);

@@ -7,7 +7,9 @@
 #include <spawn.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 #include "hw/net/net_tap.h"
 
@@ -15,8 +17,7 @@
 #define TAP_HELPER_TIMEOUT_MS 30000
 #define TAP_PASSED_MAX 4 /* the kernel drops what is more */
 
-#define TAP_END_WAITS 500
-#define TAP_END_WAIT_US 10000
+#define TAP_END_TIMEOUT_NS (5 * 1000000000ll)
 
 extern char **environ;
 
@@ -101,22 +102,41 @@ bool net_tap_run_script(const char *script, const char *ifname, GError **error)
 
 /* ---- the end of the process ---- */
 
+static int64_t tap_now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000000000ll + now.tv_nsec;
+}
+
+/* Waits for the end of process @pid. False: it has not come in time, or cannot be waited for. */
+static bool tap_await_end(pid_t pid)
+{
+    int64_t end_ns = tap_now_ns() + TAP_END_TIMEOUT_NS, left_ns = TAP_END_TIMEOUT_NS;
+    struct pollfd p = {.fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN};
+    int ready = 0;
+    while (p.fd >= 0 && ready <= 0 && left_ns > 0) {
+        struct timespec left = {left_ns / 1000000000, left_ns % 1000000000};
+        ready = ppoll(&p, 1, &left, NULL); /* a signal may end it */
+        left_ns = end_ns - tap_now_ns();
+    }
+    if (p.fd >= 0) {
+        close(p.fd);
+    }
+    return ready > 0;
+}
+
 bool net_tap_run_script_at_end(const char *script, const char *ifname, GError **error)
 {
     pid_t pid = tap_spawn_script(script, ifname, error);
-    int status;
     if (pid < 0) {
         return false;
     }
-    for (unsigned i = 0; i < TAP_END_WAITS; i++) {
-        pid_t ended = waitpid(pid, &status, WNOHANG);
-        if (ended == pid) {
-            return tap_succeeded(status, script, error);
-        }
-        usleep(TAP_END_WAIT_US);
+    if (!tap_await_end(pid)) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "%s still runs", script);
+        return false;
     }
-    g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "%s still runs", script);
-    return false;
+    return tap_reap(pid, script, error);
 }
 
 /* ---- the bridge helper ---- */

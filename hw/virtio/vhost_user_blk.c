@@ -165,17 +165,29 @@ static uint64_t blk_features(const VhostUserBlk *b)
            (b->num_queues > 1 ? VIRTIO_BLK_F_MQ : 0);
 }
 
-static bool blk_realize(Device *dev, GError **error)
+static bool blk_co_open(Device *dev, GError **error)
 {
     VhostUserBlk *b = blk_from(dev);
-    VirtioDevice *vdev = &b->user.base.vdev;
     VhostUserNeeds needs = {
         .vrings = MAX(1, b->num_queues), .vrings_per_unit = 1, .config_size = BLK_CONFIG_SIZE};
     enter_main();
     enter_coroutine();
-    if (!blk_check(b, error) || !vhost_user_device_co_open(&b->user, &needs, &blk_events, error)) {
-        return false;
-    }
+    return blk_check(b, error) && vhost_user_device_co_open(&b->user, &needs, &blk_events, error);
+}
+
+static void blk_co_close(Device *dev)
+{
+    enter_main();
+    enter_coroutine();
+    vhost_user_device_co_close(&blk_from(dev)->user);
+}
+
+static bool blk_realize(Device *dev, GError **error)
+{
+    VhostUserBlk *b = blk_from(dev);
+    VirtioDevice *vdev = &b->user.base.vdev;
+    enter_main();
+    enter_coroutine();
     blk_choose_queues(b);
     bql_lock();
     blk_take_config(b);
@@ -242,6 +254,8 @@ const DeviceType vhost_user_blk_pci_type = {
     .shares_ram = true,
     .bus = "pci",
     .firmware_path = blk_firmware_path,
+    .co_open = blk_co_open,
+    .co_close = blk_co_close,
     .realize = blk_realize,
     .reset = virtio_pci_reset,
     .unrealize = blk_unrealize,

@@ -68,17 +68,30 @@ static bool fs_check(const VhostUserFs *fs, GError **error)
     return true;
 }
 
+static bool fs_co_open(Device *dev, GError **error)
+{
+    VhostUserFs *fs = fs_from(dev);
+    VhostUserNeeds needs = {
+        .vrings = 1u + fs->num_request_queues, .vrings_per_unit = 1, .stateful = true};
+    enter_main();
+    enter_coroutine();
+    return fs_check(fs, error) && vhost_user_device_co_open(&fs->user, &needs, NULL, error);
+}
+
+static void fs_co_close(Device *dev)
+{
+    enter_main();
+    enter_coroutine();
+    vhost_user_device_co_close(&fs_from(dev)->user);
+}
+
 static bool fs_realize(Device *dev, GError **error)
 {
     VhostUserFs *fs = fs_from(dev);
     VirtioDevice *vdev = &fs->user.base.vdev;
     unsigned queues = 1u + fs->num_request_queues;
-    VhostUserNeeds needs = {.vrings = queues, .vrings_per_unit = 1, .stateful = true};
     enter_main();
     enter_coroutine();
-    if (!fs_check(fs, error) || !vhost_user_device_co_open(&fs->user, &needs, NULL, error)) {
-        return false;
-    }
     vdev->ops = &fs_ops;
     vdev->state = &fs->state.virtio;
     vdev->num_queues = queues;
@@ -156,6 +169,8 @@ const DeviceType vhost_user_fs_pci_type = {
     .user_creatable = true,
     .shares_ram = true,
     .bus = "pci",
+    .co_open = fs_co_open,
+    .co_close = fs_co_close,
     .realize = fs_realize,
     .reset = virtio_pci_reset,
     .unrealize = fs_unrealize,

@@ -22,15 +22,20 @@ static RUNS_IN_MAIN void net_vhost_update(VirtioNet *n)
                      moves ? net_vhost_parts_of(&n->vhost.vhost, n->vhost.pairs) : 0);
 }
 
+/* Whether the home loop has the queues, to drop their frames. */
+static RUNS_IN_MAIN bool net_vhost_drops(const VirtioNet *n)
+{
+    bool down =
+        n->vhost.awaited ? net_client_is_set_down(&n->client) : atomic_load(&n->client.link) != 0;
+    return n->vhost.detached || down;
+}
+
 void virtio_net_vhost_link_changed(VirtioNet *n)
 {
-    if (!n->vhost.active) {
-        return;
-    }
-    net_vhost_update(n);
-    if (n->vhost.at_home_when_down) {
+    if (n->vhost.active) {
+        net_vhost_update(n);
         bql_lock();
-        virtio_use_back_end(&n->base.vdev, !n->vhost.detached && atomic_load(&n->client.link) == 0);
+        virtio_use_back_end(&n->base.vdev, !net_vhost_drops(n));
         bql_unlock();
     }
 }
@@ -145,8 +150,8 @@ bool virtio_net_vhost_realize(VirtioNet *n, GError **error)
     v->opaque = n;
     n->vhost.active = true;
     n->vhost.pairs = 1;
-    n->vhost.at_home_when_down = !b->vhost_only;
-    n->base.vdev.back_end_off = !b->vhost_only && atomic_load(&n->client.link) != 0;
+    n->vhost.awaited = b->vhost_only;
+    n->base.vdev.back_end_off = net_vhost_drops(n);
     n->base.vdev.back_end = b->vhost_only ? &virtio_vhost_ops : &virtio_vhost_fallback_ops;
     return true;
 }

@@ -12,8 +12,8 @@
  * while the device stops.
  *
  * While the link is down no VhostDev runs. The home loop has all queues then, and drops the frames of both
- * directions; so it does when the netdev has been removed. With a back end that skiff cannot replace (vhost-user)
- * frames of the guest stay in its queues.
+ * directions; so it does when the netdev has been removed. But while a back end that skiff cannot replace
+ * (vhost-user) is not there, frames of the guest wait for it in the queues.
  */
 #ifndef SKIFF_HW_VIRTIO_VIRTIO_NET_VHOST_H
 #define SKIFF_HW_VIRTIO_VIRTIO_NET_VHOST_H
@@ -25,7 +25,7 @@ struct VirtioNet;
 typedef struct VirtioNetVhost {
     bool active; /* the back end has vhost; fixed at realize */
     VirtioVhost vhost;
-    bool at_home_when_down; /* fixed at realize */
+    bool awaited; /* the queues wait for a back end that is not there; fixed at realize */
     /* main */
     unsigned pairs; /* in use */
     bool detached;  /* the netdev has been removed */

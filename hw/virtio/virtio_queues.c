@@ -218,6 +218,9 @@ static RUNS_IN_LOOP void lane_stop(VirtioLane *lane)
             queue_flush(q);
             aio_handler_remove(q->handler);
             q->handler = NULL;
+            if (vdev->back_end) { /* which may rely on the driver's kicks without asking for them */
+                virtqueue_set_notification(q->vq, true);
+            }
             virtqueue_stop(q->vq, &q->position);
         }
     }

@@ -1,24 +1,34 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The worker pool: threads for system calls that block. A job lives on the stack of the coroutine
- * that waits for it. A thread is started when a job finds none idle, and never ends: at most
+ * that waits for it, or, if it may be left behind, on the heap. A thread is started when a job finds none idle, and never ends: at most
  * WORKER_LANE_MAX for each lane.
  *
  *   lane  ooo --room in the lane--> queue  oo --a thread is idle--> runs
+ *
+ * A job with a deadline ends in one of two ways. Whoever makes the move wakes the coroutine.
+ *
+ *   WAITED --worker_end: it has returned--> DONE   the coroutine frees it
+ *      \-----worker_deadline--------------> LEFT   the worker frees it
  */
 #include "util/loop/worker.h"
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 
 /* The interval of retries when a thread cannot be started. */
 #define WORKER_RETRY_NS 10000000
 
+enum { JOB_WAITED, JOB_DONE, JOB_LEFT };
+
 typedef struct WorkerJob {
     int (*fn)(void *opaque);
+    void (*release)(void *opaque); /* with a deadline; else NULL */
     void *opaque;
     int result;
     WorkerLane *lane;
     CoToken waiter;
+    _Atomic int end; /* JOB_* */
     struct WorkerJob *next;
 } WorkerJob;
 
@@ -121,15 +131,36 @@ static void worker_leave_lane(WorkerLane *lane)
     pthread_mutex_unlock(&worker_lock);
 }
 
+/* False: somebody else has made the other move. */
+static bool worker_job_ends(WorkerJob *job, int how)
+{
+    int waited = JOB_WAITED;
+    return atomic_compare_exchange_strong(&job->end, &waited, how);
+}
+
+/* @job is invalid afterwards; the lane may be too. */
+static void worker_end(WorkerJob *job)
+{
+    CoToken waiter = job->waiter;
+    if (worker_job_ends(job, JOB_DONE)) {
+        co_wake(waiter);
+        return;
+    }
+    job->release(job->opaque);
+    g_free(job);
+}
+
 static void *worker_run(void *opaque)
 {
     (void)opaque;
     for (;;) {
         WorkerJob *job = worker_next_job();
         thread_run_start_hook(); /* it may have been set while this thread was idle */
-        job->result = job->fn(job->opaque);
+        if (atomic_load(&job->end) == JOB_WAITED) {
+            job->result = job->fn(job->opaque);
+        }
         worker_leave_lane(job->lane);
-        co_wake(job->waiter); /* @job is invalid from here on; the lane may be too */
+        worker_end(job);
     }
     return NULL;
 }
@@ -153,34 +184,80 @@ static void worker_retry(void *opaque)
     }
 }
 
-static coroutine_fn void worker_co_wait_retrying(WorkerJob *job)
+static coroutine_fn void worker_co_wait_retrying(CoToken waiter)
 {
     WorkerRetry r = {.ctx = co_context(co_self())};
     aio_timer_init(&r.timer, r.ctx, worker_retry, &r);
     aio_timer_arm(&r.timer, aio_now_ns(r.ctx) + WORKER_RETRY_NS);
-    co_wait(job->waiter);
+    co_wait(waiter);
     aio_timer_disarm(&r.timer);
+}
+
+/* Queues @job and waits for its end. It may be invalid then. */
+static coroutine_fn void worker_co_run(WorkerJob *job)
+{
+    bool has_thread = true;
+    CoToken waiter = job->waiter;
+    WorkerLane *lane = job->lane;
+    pthread_mutex_lock(&worker_lock);
+    if (lane->running < WORKER_LANE_MAX) {
+        worker_enqueue(job);
+        has_thread = worker_start_missing();
+    } else {
+        worker_append(&lane->head, &lane->tail, job);
+        worker_held++;
+    }
+    pthread_mutex_unlock(&worker_lock);
+    if (has_thread) {
+        co_wait(waiter);
+    } else {
+        worker_co_wait_retrying(waiter);
+    }
 }
 
 int co_run_in_lane(WorkerLane *lane, int (*fn)(void *opaque), void *opaque)
 {
     WorkerJob job = {.fn = fn, .opaque = opaque, .lane = lane, .waiter = co_arm()};
-    bool has_thread = true;
-    pthread_mutex_lock(&worker_lock);
-    if (lane->running < WORKER_LANE_MAX) {
-        worker_enqueue(&job);
-        has_thread = worker_start_missing();
-    } else {
-        worker_append(&lane->head, &lane->tail, &job);
-        worker_held++;
-    }
-    pthread_mutex_unlock(&worker_lock);
-    if (has_thread) {
-        co_wait(job.waiter);
-    } else {
-        worker_co_wait_retrying(&job);
-    }
+    worker_co_run(&job);
     return job.result;
+}
+
+typedef struct WorkerDeadline {
+    AioContext *ctx;
+    AioTimer timer;
+    WorkerJob *job;
+    bool passed;
+} WorkerDeadline;
+
+static void worker_deadline(void *opaque)
+{
+    WorkerDeadline *d = opaque;
+    enter_loop(d->ctx);
+    CoToken waiter = d->job->waiter;
+    if (worker_job_ends(d->job, JOB_LEFT)) {
+        d->passed = true;
+        co_wake(waiter);
+    }
+}
+
+bool co_run_in_lane_until(WorkerLane *lane, int (*fn)(void *opaque), void (*release)(void *opaque),
+                          void *opaque, int64_t deadline_ns, int *result)
+{
+    WorkerDeadline d = {.ctx = co_context(co_self()), .job = g_new0(WorkerJob, 1)};
+    *d.job = (WorkerJob){
+        .fn = fn, .release = release, .opaque = opaque, .lane = lane, .waiter = co_arm()};
+    aio_timer_init(&d.timer, d.ctx, worker_deadline, &d);
+    if (deadline_ns != INT64_MAX) {
+        aio_timer_arm(&d.timer, deadline_ns);
+    }
+    worker_co_run(d.job);
+    aio_timer_disarm(&d.timer);
+    if (d.passed) {
+        return false;
+    }
+    *result = d.job->result;
+    g_free(d.job);
+    return true;
 }
 
 int co_run_in_worker(int (*fn)(void *opaque), void *opaque)

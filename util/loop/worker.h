@@ -20,7 +20,8 @@
  */
 bool worker_pool_start(GError **error) ANY_THREAD;
 
-/* Zero-initialized when empty. Must outlive its jobs. Protected by the worker pool's lock. */
+/* Zero-initialized when empty. Must outlive its jobs (the release function of the last one may free it). Protected
+ * by the worker pool's lock. */
 typedef struct WorkerLane {
     unsigned running;              /* jobs that have a thread or will get one */
     struct WorkerJob *head, *tail; /* jobs that wait for a running one to end */
@@ -28,5 +29,11 @@ typedef struct WorkerLane {
 
 /* As co_run_in_worker(), in @lane. */
 int co_run_in_lane(WorkerLane *lane, int (*fn)(void *opaque), void *opaque) coroutine_fn;
+/* The same, until @deadline_ns on the clock of the coroutine's context at most; INT64_MAX: no limit. True: *@result
+ * is what @fn has returned. False: the deadline has passed and the call is left behind, with @opaque: when @fn has
+ * returned, @release(@opaque) is called, in a worker too, which the context and the lane's owner need not outlive. A
+ * call that has not begun by then does not begin any more. */
+bool co_run_in_lane_until(WorkerLane *lane, int (*fn)(void *opaque), void (*release)(void *opaque),
+                          void *opaque, int64_t deadline_ns, int *result) coroutine_fn;
 
 #endif

@@ -2,7 +2,9 @@
 #include "vmm/backends/drive_snapshot.h"
 #include <errno.h>
 #include <unistd.h>
+#include "block/node.h"
 #include "block/qcow2/qcow2_create.h"
+#include "util/loop/worker.h"
 
 #define SNAPSHOT_CLUSTER 65536u
 
@@ -16,28 +18,45 @@ static coroutine_fn RUNS_IN_MAIN BlockNode *snapshot_co_open_base(const OptDict 
     return block_co_open(d, home, error);
 }
 
+static int snapshot_make_file(void *opaque)
+{
+    enter_worker();
+    int fd = g_mkstemp(opaque);
+    int ret = fd < 0 ? -errno : 0;
+    if (fd >= 0) {
+        close(fd);
+    }
+    return ret;
+}
+
+static int snapshot_remove_name(void *opaque)
+{
+    enter_worker();
+    return unlink(opaque) == 0 ? 0 : -errno;
+}
+
 /* Creates a file for the overlay and opens it; its name is gone when this returns. */
-static coroutine_fn RUNS_IN_MAIN BlockNode *snapshot_co_open_file(AioContext *home, GError **error)
+static coroutine_fn RUNS_IN_MAIN BlockNode *snapshot_co_open_file(const char *user,
+                                                                  AioContext *home, GError **error)
 {
     const char *dir = g_getenv("TMPDIR");
     g_autofree char *path =
         g_build_filename(dir != NULL ? dir : "/var/tmp", "skiff-snapshot-XXXXXX", NULL);
-    int fd = g_mkstemp(path);
-    if (fd < 0) {
+    int ret = co_run_in_worker(snapshot_make_file, path);
+    if (ret < 0) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN,
-                    "snapshot=on needs a temporary file, and '%s' cannot be created: %s; set "
-                    "TMPDIR to another folder",
-                    path, g_strerror(errno));
+                    "%s needs a temporary file, and '%s' cannot be created: %s; set TMPDIR to "
+                    "another folder",
+                    user, path, g_strerror(-ret));
         return NULL;
     }
-    close(fd);
     g_autoptr(OptDict) d = opt_dict_new();
     opt_dict_set(d, "driver", "file");
     opt_dict_set(d, "filename", path);
     opt_dict_set(d, "cache.no-flush", "on"); /* it does not survive skiff */
     opt_dict_set(d, "discard", "unmap");
     BlockNode *file = block_co_open(d, home, error);
-    unlink(path);
+    co_run_in_worker(snapshot_remove_name, path);
     return file;
 }
 
@@ -49,29 +68,43 @@ static void snapshot_create_at_home(void *opaque)
     qcow2_co_create(r);
 }
 
-/* An overlay of @base in @file. */
-static coroutine_fn RUNS_IN_MAIN BlockNode *
-snapshot_co_create(const OptDict *blockdev, const BlockNode *base, BlockNode *file, GError **error)
+/* Makes an image of @size bytes in @file. */
+static coroutine_fn RUNS_IN_MAIN bool snapshot_co_format(BlockNode *file, uint64_t size,
+                                                         GError **error)
 {
-    Qcow2CreateOptions o = {.size = block_node_size(base),
+    Qcow2CreateOptions o = {.size = size,
                             .version = 3,
                             .cluster_size = SNAPSHOT_CLUSTER,
                             .refcount_bits = 16,
                             .lazy_refcounts = true};
     Qcow2CreateRequest r = {.options = &o, .file = file};
     if (!qcow2_create_check(&o, error)) {
-        return NULL;
+        return false;
     }
     co_call_in(block_node_home(file), snapshot_create_at_home, &r);
     if (r.error != NULL) {
         g_propagate_error(error, r.error);
+        return false;
+    }
+    return true;
+}
+
+/* An overlay of @base in @file; it has @base as its backing node, or none yet. */
+static coroutine_fn RUNS_IN_MAIN BlockNode *snapshot_co_create(const char *name,
+                                                               const BlockNode *base,
+                                                               BlockNode *file, bool above,
+                                                               GError **error)
+{
+    uint64_t size = block_align_up(block_node_size(base), BLOCK_SECTOR_SIZE);
+    if (!snapshot_co_format(file, size, error)) {
         return NULL;
     }
     g_autoptr(OptDict) d = opt_dict_new();
-    const char *name = opt_dict_get(blockdev, "node-name");
     opt_dict_set(d, "driver", "qcow2");
     opt_dict_set(d, "file", block_node_name(file));
-    opt_dict_set(d, "backing", block_node_name(base));
+    if (above) {
+        opt_dict_set(d, "backing", block_node_name(base));
+    }
     opt_dict_set(d, "discard", "unmap");
     if (name != NULL) {
         opt_dict_set(d, "node-name", name);
@@ -84,14 +117,25 @@ BlockNode *drive_co_open_snapshot(const OptDict *blockdev, AioContext *home, GEr
     BlockNode *overlay = NULL, *file = NULL;
     BlockNode *base = snapshot_co_open_base(blockdev, home, error);
     if (base != NULL) {
-        file = snapshot_co_open_file(block_node_home(base), error);
+        file = snapshot_co_open_file("snapshot=on", block_node_home(base), error);
     }
     if (file != NULL) {
-        overlay = snapshot_co_create(blockdev, base, file, error);
+        overlay = snapshot_co_create(opt_dict_get(blockdev, "node-name"), base, file, true, error);
         block_co_unref(file);
     }
     if (base != NULL) {
         block_co_unref(base);
+    }
+    return overlay;
+}
+
+BlockNode *drive_co_new_overlay(const char *user, const BlockNode *base, GError **error)
+{
+    BlockNode *overlay = NULL;
+    BlockNode *file = snapshot_co_open_file(user, block_node_home(base), error);
+    if (file != NULL) {
+        overlay = snapshot_co_create(NULL, base, file, false, error);
+        block_co_unref(file);
     }
     return overlay;
 }

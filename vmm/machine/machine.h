@@ -52,9 +52,14 @@ Device *machine_co_add_device(VmMachine *m, const char *type, const char *id, co
 bool machine_co_add_user_devices(VmMachine *m, const GPtrArray *implied, GError **error)
     coroutine_fn RUNS_IN_MAIN;
 /* machine_co_add_device() for a user's device: @opts has "driver", which was checked, and "id",
- * which is free. */
-Device *machine_co_make_user_device(VmMachine *m, const OptDict *opts, GError **error)
+ * which is free. @opened (taken; NULL: none) was opened with the same @opts. */
+Device *machine_co_make_user_device(VmMachine *m, const OptDict *opts, Device *opened,
+                                    GError **error) coroutine_fn RUNS_IN_MAIN;
+/* The part of it that may take seconds and needs no VM operation lock: device_co_open(). NULL + error. */
+Device *machine_co_open_user_device(VmMachine *m, const OptDict *opts, GError **error)
     coroutine_fn RUNS_IN_MAIN;
+/* Closes and frees a device that was opened, and not taken. NULL is fine. */
+void machine_co_drop_opened(Device *dev) coroutine_fn RUNS_IN_MAIN;
 /* Finds a device by its id or its path ("/machine/peripheral/ID"). */
 Device *machine_find_device(VmMachine *m, const char *id) RUNS_IN_MAIN;
 /* The first device of type @type, or NULL. */

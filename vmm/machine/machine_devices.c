@@ -122,24 +122,30 @@ static RUNS_IN_MAIN bool machine_check_single(VmMachine *m, const DeviceType *ty
     return false;
 }
 
-static coroutine_fn RUNS_IN_MAIN Device *machine_co_make_device(VmMachine *m,
-                                                                const DeviceType *type,
-                                                                const char *id, OptDict *props,
-                                                                GError **error)
+/* Takes @dev, whose properties are set; @bus (may be NULL) is the one wanted. False + error: it is freed. */
+static coroutine_fn RUNS_IN_MAIN bool machine_co_take_device(VmMachine *m, Device *dev,
+                                                             const char *bus, GError **error)
 {
-    g_autofree char *bus = opt_dict_take(props, "bus");
-    Device *dev = device_new(type, &m->env, id);
-    bool ok = device_set_properties(dev, props, error);
-    if (ok && (!machine_check_single(m, type, error) || !machine_check_bootindex(m, dev, error) ||
-               !machine_attach_to_bus(m, dev, bus, error) || !device_realize(dev, error))) {
-        machine_prefix_device_error(dev, error);
-        ok = false;
+    if (machine_check_single(m, dev->type, error) && machine_check_bootindex(m, dev, error) &&
+        machine_attach_to_bus(m, dev, bus, error) && device_realize(dev, error)) {
+        g_ptr_array_add(m->devices, dev);
+        return true;
     }
-    if (!ok) {
+    machine_prefix_device_error(dev, error);
+    machine_co_drop_opened(dev);
+    return false;
+}
+
+/* A device with @props; "bus" is taken from them. NULL + error. */
+static Device *machine_new_device(VmMachine *m, const DeviceType *type, const char *id,
+                                  OptDict *props, char **bus, GError **error)
+{
+    Device *dev = device_new(type, &m->env, id);
+    *bus = opt_dict_take(props, "bus");
+    if (!device_set_properties(dev, props, error)) {
         device_free(dev);
         return NULL;
     }
-    g_ptr_array_add(m->devices, dev);
     return dev;
 }
 
@@ -151,8 +157,9 @@ Device *machine_co_add_device(VmMachine *m, const char *type_name, const char *i
         bug_abort("the board's device '%s' does not exist", type_name);
     }
     g_autoptr(OptDict) props = opts != NULL ? opt_dict_copy(opts) : opt_dict_new();
-    Device *dev = machine_co_make_device(m, type, id, props, error);
-    if (dev == NULL) {
+    g_autofree char *bus = NULL;
+    Device *dev = machine_new_device(m, type, id, props, &bus, error);
+    if (dev == NULL || !machine_co_take_device(m, dev, bus, error)) {
         g_prefix_error(error, "-device ");
         return NULL;
     }
@@ -214,7 +221,9 @@ static bool machine_check_user_type(const char *name, GError **error)
     return false;
 }
 
-Device *machine_co_make_user_device(VmMachine *m, const OptDict *opts, GError **error)
+/* Its properties are set. */
+static RUNS_IN_MAIN Device *machine_new_user_device(VmMachine *m, const OptDict *opts, char **bus,
+                                                    GError **error)
 {
     g_autoptr(OptDict) props = opt_dict_copy(opts);
     g_autofree char *name = opt_dict_take(props, "driver");
@@ -222,12 +231,41 @@ Device *machine_co_make_user_device(VmMachine *m, const OptDict *opts, GError **
     const DeviceType *type = device_type_find(name);
     g_assert(type != NULL && type->user_creatable);
     backends_apply_drive_defaults(m->backends, props);
-    g_autofree char *node_name = g_strdup(opt_dict_get(props, "drive"));
-    Device *dev = machine_co_make_device(m, type, id, props, error);
-    if (dev != NULL) {
-        dev->path = machine_device_path(m, dev, true);
-        throttle_co_add_device(m->backends, node_name, device_label(dev));
+    return machine_new_device(m, type, id, props, bus, error);
+}
+
+Device *machine_co_open_user_device(VmMachine *m, const OptDict *opts, GError **error)
+{
+    g_autofree char *bus = NULL;
+    Device *dev = machine_new_user_device(m, opts, &bus, error);
+    if (dev != NULL && !device_co_open(dev, error)) {
+        machine_prefix_device_error(dev, error);
+        device_free(dev);
+        return NULL;
     }
+    return dev;
+}
+
+void machine_co_drop_opened(Device *dev)
+{
+    if (dev != NULL) {
+        device_co_close(dev);
+        device_free(dev);
+    }
+}
+
+Device *machine_co_make_user_device(VmMachine *m, const OptDict *opts, Device *opened,
+                                    GError **error)
+{
+    g_autofree char *bus = opened != NULL ? g_strdup(opt_dict_get(opts, "bus")) : NULL;
+    Device *dev = opened != NULL ? opened : machine_new_user_device(m, opts, &bus, error);
+    if (dev == NULL || !machine_co_take_device(m, dev, bus, error)) {
+        return NULL;
+    }
+    g_autoptr(OptDict) props = opt_dict_copy(opts);
+    backends_apply_drive_defaults(m->backends, props);
+    dev->path = machine_device_path(m, dev, true);
+    throttle_co_add_device(m->backends, opt_dict_get(props, "drive"), device_label(dev));
     return dev;
 }
 
@@ -248,7 +286,7 @@ static coroutine_fn RUNS_IN_MAIN bool machine_co_add_user_device(VmMachine *m, c
                     "-device %s: the id '%s' is taken; choose another", type, id);
         return false;
     }
-    if (machine_co_make_user_device(m, opts, error) == NULL) {
+    if (machine_co_make_user_device(m, opts, NULL, error) == NULL) {
         g_prefix_error(error, "-device ");
         return false;
     }

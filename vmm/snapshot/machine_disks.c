@@ -6,6 +6,12 @@
 #include "util/state/state.h"
 
 static GHashTable *disks_at_start; /* char *: names of nodes; NULL: not noted */
+static GHashTable *disks_below;    /* of machine_disks_see_through() */
+
+void machine_disks_see_through(GHashTable *below)
+{
+    disks_below = below;
+}
 
 /* The nodes that drives show now. */
 static RUNS_IN_MAIN GHashTable *disks_now(void)
@@ -14,8 +20,9 @@ static RUNS_IN_MAIN GHashTable *disks_now(void)
     unsigned count;
     g_autofree BlockBackend **list = blk_list_drives(&count);
     for (unsigned i = 0; i < count; i++) {
-        g_hash_table_add(nodes,
-                         g_strdup(block_node_name(block_node_below_jobs(blk_root(list[i])))));
+        const char *name = block_node_name(block_node_below_jobs(blk_root(list[i])));
+        const char *below = disks_below != NULL ? g_hash_table_lookup(disks_below, name) : NULL;
+        g_hash_table_add(nodes, g_strdup(below != NULL ? below : name));
     }
     return nodes;
 }

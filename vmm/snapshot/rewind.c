@@ -5,6 +5,7 @@
 #include "util/log.h"
 #include "util/loop/sched_point.h"
 #include "util/loop/worker.h"
+#include "vmm/snapshot/machine_disks.h"
 #include "vmm/snapshot/machine_state.h"
 #include "vmm/snapshot/rewind_disks.h"
 #include "vmm/snapshot/savevm.h"
@@ -13,11 +14,14 @@
 typedef struct RewindPoint {
     RamPoint *memory;
     MachineStateLoad *load;
+    RewindDisks *disks;
 } RewindPoint;
 
 static struct Rewind {
     RewindState state;
-    RewindPoint point; /* HELD, REWINDING */
+    VmListener listener;
+    bool listening;
+    RewindPoint point; /* HELD, REWINDING; in LOST it may have disks */
     RamPages dirty;    /* pages that differ from the copy, as far as they were taken from the log */
     bool logging;
     GError *error; /* LOST */
@@ -29,7 +33,7 @@ static struct Rewind {
 
 static const bool rewind_moves[REWIND_STATE_COUNT][REWIND_STATE_COUNT] = {
     [REWIND_NONE] = {[REWIND_TAKING] = true},
-    [REWIND_TAKING] = {[REWIND_NONE] = true, [REWIND_HELD] = true},
+    [REWIND_TAKING] = {[REWIND_NONE] = true, [REWIND_HELD] = true, [REWIND_LOST] = true},
     [REWIND_HELD] = {[REWIND_TAKING] = true,
                      [REWIND_REWINDING] = true,
                      [REWIND_NONE] = true,
@@ -43,7 +47,8 @@ static RUNS_IN_MAIN void assert_rewind(void)
     const struct Rewind *r = &rewind_it;
     bool held = r->state == REWIND_HELD || r->state == REWIND_REWINDING;
     bool none = r->state == REWIND_NONE || r->state == REWIND_LOST;
-    bool has = r->point.memory != NULL && r->point.load != NULL && r->logging;
+    bool has =
+        r->point.memory != NULL && r->point.load != NULL && r->point.disks != NULL && r->logging;
     if ((held && !has) || (none && (r->point.memory != NULL || r->logging))) {
         bug_abort("invariant 2: a rewind in state %d has %s point", r->state, has ? "a" : "no");
     }
@@ -159,7 +164,8 @@ static coroutine_fn RUNS_IN_MAIN void rewind_clear_point(RewindPoint *p)
         co_run_in_worker(rewind_free_memory, p->memory);
     }
     machine_state_load_free(p->load);
-    *p = (RewindPoint){NULL, NULL};
+    rewind_disks_co_free(p->disks);
+    *p = (RewindPoint){.memory = NULL};
 }
 
 /* Adds what the log has to the set. */
@@ -206,17 +212,63 @@ static coroutine_fn RUNS_IN_MAIN void rewind_stop_log(Vm *vm)
     ram_pages_free(&rewind_it.dirty);
 }
 
+/* ---- the end of skiff ---- */
+
+static void rewind_vm_ending(VmListener *l, VmCause cause, bool leaving)
+{
+    enter_main();
+    const RewindDisks *d = rewind_it.point.disks;
+    if (leaving && d != NULL && rewind_disks_count(d) > 0) {
+        log_warn("what was written to disks since the rewind point is dropped: x-rewind-end would "
+                 "have kept it");
+    }
+}
+
+static RUNS_IN_MAIN void rewind_listen(Vm *vm, bool on)
+{
+    if (on && !rewind_it.listening) {
+        rewind_it.listener = (VmListener){.ending = rewind_vm_ending};
+        vm_listen(vm, &rewind_it.listener);
+    } else if (!on && rewind_it.listening) {
+        vm_unlisten(vm, &rewind_it.listener);
+    }
+    rewind_it.listening = on;
+}
+
 /* ---- the point ---- */
 
+/* The point cannot be gone back to any more. Its disks stay as the guest sees them. Takes @error. */
+static coroutine_fn RUNS_IN_MAIN void rewind_lose(Vm *vm, GError *error)
+{
+    log_error("x-rewind: %s", error->message);
+    RewindPoint rest = rewind_it.point;
+    rest.disks = NULL;
+    rewind_it.point = (RewindPoint){.disks = rewind_it.point.disks};
+    rewind_stop_log(vm);
+    rewind_clear_point(&rest);
+    g_clear_error(&rewind_it.error);
+    rewind_it.error = error;
+    if (rewind_it.state != REWIND_LOST) {
+        rewind_move(vm, rewind_it.state, REWIND_LOST);
+    }
+}
+
+/* The state of all but RAM and disks. */
+static coroutine_fn RUNS_IN_MAIN MachineStateLoad *rewind_save(Vm *vm, const VmStopped *token,
+                                                               GError **error)
+{
+    const RewindDisks *old = rewind_it.point.disks;
+    machine_disks_see_through(old != NULL ? rewind_disks_below(old) : NULL);
+    g_autoptr(GByteArray) stream = machine_state_co_save(vm, token, error);
+    machine_disks_see_through(NULL);
+    return stream != NULL ? machine_state_stage(vm, stream, error) : NULL;
+}
+
+/* Everything but the disks. Saving vCPUs may complete an access of theirs and write memory, so memory comes after. */
 static coroutine_fn RUNS_IN_MAIN bool rewind_make_point(Vm *vm, const VmStopped *token,
                                                         RewindPoint *p, GError **error)
 {
-    /* Saving vCPUs may complete an access of theirs and write memory, so memory comes after. */
-    g_autoptr(GByteArray) stream = machine_state_co_save(vm, token, error);
-    if (stream == NULL) {
-        return false;
-    }
-    p->load = machine_state_stage(vm, stream, error);
+    p->load = rewind_save(vm, token, error);
     if (p->load == NULL || !rewind_start_log(vm, error)) {
         return false;
     }
@@ -229,51 +281,89 @@ static coroutine_fn RUNS_IN_MAIN bool rewind_make_point(Vm *vm, const VmStopped 
     return p->memory != NULL;
 }
 
+/* The disks stay as they are, without the point's overlays. */
+static coroutine_fn RUNS_IN_MAIN bool rewind_keep_disks(const VmStopped *token, GError **error)
+{
+    RewindDisks *d = rewind_it.point.disks;
+    if (d == NULL) {
+        return true;
+    }
+    if (!rewind_disks_co_commit(d, token, error) || !rewind_disks_co_remove(d, token, error)) {
+        return false;
+    }
+    rewind_it.point.disks = NULL;
+    rewind_disks_co_free(d);
+    return true;
+}
+
+static coroutine_fn RUNS_IN_MAIN bool rewind_make_disks(const VmStopped *token, RewindPoint *p,
+                                                        GError **error)
+{
+    p->disks = rewind_disks_co_open(error);
+    return p->disks != NULL && rewind_disks_co_insert(p->disks, token, error);
+}
+
+/* @made takes the place of the earlier point. */
+static coroutine_fn RUNS_IN_MAIN void rewind_hold(Vm *vm, RewindPoint made)
+{
+    RewindPoint old = rewind_it.point;
+    rewind_it.point = made;
+    ram_pages_clear(&rewind_it.dirty, &vm->machine.ram);
+    rewind_it.rewinds = rewind_it.pages = 0;
+    rewind_it.last_ns = 0;
+    rewind_listen(vm, true);
+    rewind_move(vm, REWIND_TAKING, REWIND_HELD);
+    rewind_clear_point(&old);
+}
+
+/* An earlier point is still held, unless its disks could not be kept, or are no longer there. */
+static coroutine_fn RUNS_IN_MAIN void rewind_not_made(Vm *vm, RewindPoint *made, bool disks_touched,
+                                                      const GError *error)
+{
+    rewind_clear_point(made);
+    if (rewind_it.point.memory == NULL) {
+        rewind_stop_log(vm);
+    }
+    if (disks_touched || (rewind_it.point.disks != NULL && rewind_it.point.memory == NULL)) {
+        rewind_lose(vm, g_error_copy(error));
+    } else {
+        rewind_move(vm, REWIND_TAKING, rewind_it.point.memory != NULL ? REWIND_HELD : REWIND_NONE);
+    }
+}
+
 static coroutine_fn RUNS_IN_MAIN bool rewind_take_point(Vm *vm, GError **error)
 {
     RunState *rs = &vm->run;
-    RewindState before = rewind_it.state;
-    RewindPoint made = {NULL, NULL};
-    rewind_move(vm, before, REWIND_TAKING);
+    GError *failure = NULL;
+    RewindPoint made = {.memory = NULL};
+    bool disks_touched = false;
+    rewind_move(vm, rewind_it.state, REWIND_TAKING);
     VmStopped *token = co_vm_stop(rs, STOP_PAUSED);
-    bool ok = rewind_make_point(vm, token, &made, error);
+    bool ok = rewind_make_point(vm, token, &made, &failure);
     if (ok) {
-        RewindPoint old = rewind_it.point;
-        rewind_it.point = made;
-        made = old;
-        ram_pages_clear(&rewind_it.dirty, &vm->machine.ram);
-        rewind_it.rewinds = rewind_it.pages = 0;
-        rewind_it.last_ns = 0;
-    } else if (rewind_it.point.memory == NULL) {
-        rewind_stop_log(vm);
+        disks_touched = rewind_it.point.disks != NULL;
+        ok = rewind_keep_disks(token, &failure) && rewind_make_disks(token, &made, &failure);
+    }
+    if (ok) {
+        rewind_hold(vm, made);
+    } else {
+        rewind_not_made(vm, &made, disks_touched, failure);
+        g_propagate_error(error, failure);
     }
     vm_stopped_put(rs, token);
-    rewind_move(vm, REWIND_TAKING, rewind_it.point.memory != NULL ? REWIND_HELD : REWIND_NONE);
     co_vm_resume(rs);
-    rewind_clear_point(&made);
     return ok;
 }
 
 bool rewind_co_point(Vm *vm, GError **error)
 {
     vm_operation_begin(&vm->run);
-    bool ok =
-        rewind_check_quiet(vm, error) && rewind_disks_check(error) && rewind_take_point(vm, error);
+    bool ok = rewind_check_quiet(vm, error) && rewind_take_point(vm, error);
     vm_operation_end(&vm->run);
     return ok;
 }
 
 /* ---- back ---- */
-
-/* The point cannot be gone back to any more. Takes @error. */
-static coroutine_fn RUNS_IN_MAIN void rewind_lose(Vm *vm, GError *error)
-{
-    log_error("x-rewind: %s", error->message);
-    rewind_stop_log(vm);
-    rewind_clear_point(&rewind_it.point);
-    rewind_it.error = error;
-    rewind_move(vm, rewind_it.state, REWIND_LOST);
-}
 
 static RUNS_IN_MAIN bool rewind_memory_failed(int ret, GError **error)
 {
@@ -306,7 +396,8 @@ static coroutine_fn RUNS_IN_MAIN bool rewind_restore(Vm *vm, const VmStopped *to
         return false;
     }
     run_state_drop_reset(&vm->run, token);
-    return true;
+    SP("rewind.disks", vm);
+    return rewind_disks_co_empty(rewind_it.point.disks, token, error);
 }
 
 /* With the VM stopped. Returns whether it is to run then, unless a stop comes. */
@@ -366,22 +457,39 @@ static RUNS_IN_MAIN bool rewind_check_held(GError **error)
 bool rewind_co_back(Vm *vm, GError **error)
 {
     vm_operation_begin(&vm->run);
-    bool ok = rewind_check_held(error) && rewind_check_quiet(vm, error) && rewind_run(vm, error);
+    bool ok = rewind_check_held(error) && rewind_check_quiet(vm, error) &&
+              rewind_disks_check(rewind_it.point.disks, error) && rewind_run(vm, error);
     vm_operation_end(&vm->run);
     return ok;
 }
 
 /* ---- the end ---- */
 
+/* The VM is stopped while disks get what was written since. */
+static coroutine_fn RUNS_IN_MAIN bool rewind_give_up(Vm *vm, GError **error)
+{
+    GError *failure = NULL;
+    VmStopped *token = co_vm_stop(&vm->run, STOP_PAUSED);
+    if (rewind_keep_disks(token, &failure)) {
+        rewind_stop_log(vm);
+        rewind_clear_point(&rewind_it.point);
+        rewind_listen(vm, false);
+        rewind_move(vm, rewind_it.state, REWIND_NONE);
+    } else {
+        g_propagate_error(error, g_error_copy(failure));
+        rewind_lose(vm, failure);
+    }
+    vm_stopped_put(&vm->run, token);
+    co_vm_resume(&vm->run);
+    return rewind_it.state == REWIND_NONE;
+}
+
 bool rewind_co_end(Vm *vm, GError **error)
 {
     vm_operation_begin(&vm->run);
-    bool ok = rewind_it.state != REWIND_NONE || rewind_refuse(error, "there is no rewind point");
-    if (ok) {
-        rewind_stop_log(vm);
-        rewind_clear_point(&rewind_it.point);
-        rewind_move(vm, rewind_it.state, REWIND_NONE);
-    }
+    bool ok =
+        (rewind_it.state != REWIND_NONE || rewind_refuse(error, "there is no rewind point")) &&
+        rewind_give_up(vm, error);
     vm_operation_end(&vm->run);
     return ok;
 }

@@ -143,20 +143,38 @@ static RUNS_IN_MAIN bool hotplug_check_function(const Vm *vm, const OptDict *opt
     return true;
 }
 
-Device *vm_co_plug(Vm *vm, const OptDict *opts, GError **error)
+static RUNS_IN_MAIN bool hotplug_check(Vm *vm, const OptDict *opts, GError **error)
 {
     const char *driver = opt_dict_get(opts, "driver");
     if (driver == NULL) {
-        (void)refuse(error, "Parameter 'driver' is missing");
+        return refuse(error, "Parameter 'driver' is missing");
+    }
+    return hotplug_check_type(driver, error) &&
+           hotplug_check_id(vm, opt_dict_get(opts, "id"), error) &&
+           hotplug_check_properties(opts, error) && hotplug_check_bus(vm, opts, error) &&
+           hotplug_check_function(vm, opts, error);
+}
+
+bool vm_co_open_device(Vm *vm, const OptDict *opts, Device **opened, GError **error)
+{
+    *opened = NULL;
+    if (!hotplug_check(vm, opts, error)) {
+        return false;
+    }
+    if (device_type_find(opt_dict_get(opts, "driver"))->co_open != NULL) {
+        *opened = machine_co_open_user_device(&vm->machine, opts, error);
+        return *opened != NULL;
+    }
+    return true;
+}
+
+Device *vm_co_plug(Vm *vm, const OptDict *opts, Device *opened, GError **error)
+{
+    if (!hotplug_check(vm, opts, error)) { /* again: devices may have come and gone */
+        machine_co_drop_opened(opened);
         return NULL;
     }
-    if (!hotplug_check_type(driver, error) ||
-        !hotplug_check_id(vm, opt_dict_get(opts, "id"), error) ||
-        !hotplug_check_properties(opts, error) || !hotplug_check_bus(vm, opts, error) ||
-        !hotplug_check_function(vm, opts, error)) {
-        return NULL;
-    }
-    Device *dev = machine_co_make_user_device(&vm->machine, opts, error);
+    Device *dev = machine_co_make_user_device(&vm->machine, opts, opened, error);
     if (dev == NULL) {
         return NULL;
     }

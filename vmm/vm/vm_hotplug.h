@@ -50,8 +50,14 @@ void vm_hotplug_clear(Vm *vm) RUNS_IN_MAIN;
 /* False + error names a device that came or went since the start, or is about to go: the command line does
  * not describe the machine. */
 bool vm_check_devices_of_start(const Vm *vm, GError **error) RUNS_IN_MAIN;
-/* Under the operation lock. @opts (borrowed) with "driver". NULL + error in QEMU's words. */
-Device *vm_co_plug(Vm *vm, const OptDict *opts, GError **error) coroutine_fn RUNS_IN_MAIN;
+/* Before vm_co_plug(), without the operation lock: waits for a process that is to serve the device. *@opened: the
+ * device, or NULL if there is nothing to wait for. False + error, as of vm_co_plug(). */
+bool vm_co_open_device(Vm *vm, const OptDict *opts, Device **opened, GError **error)
+    coroutine_fn RUNS_IN_MAIN;
+/* Under the operation lock. @opts (borrowed) with "driver"; @opened (taken) is of vm_co_open_device(). NULL + error in
+ * QEMU's words. */
+Device *vm_co_plug(Vm *vm, const OptDict *opts, Device *opened, GError **error)
+    coroutine_fn RUNS_IN_MAIN;
 /* Under the operation lock: requests @dev from the guest, or begins its removal where no request is
  * needed. *@removal: that, for vm_removal_co_settle(); NULL: none was begun. */
 bool vm_unplug(Vm *vm, Device *dev, VmRemoval **removal, GError **error) RUNS_IN_MAIN;

@@ -134,6 +134,36 @@ static void a_descriptor_is_given_once(void **state)
     add(f, good);
 }
 
+static bool queue_is_attached(int fd)
+{
+    struct ifreq r = {0};
+    assert_return_code(ioctl(fd, TUNGETIFF, &r), errno);
+    return !(r.ifr_flags & IFF_DETACH_QUEUE);
+}
+
+/* The kernel refuses to turn the third queue off, when the second one is off already. */
+static void queues_are_as_they_were_after_a_failure(void **state)
+{
+    enum {
+        CALLS_BEFORE = 13
+    }; /* 2 for each descriptor, sndbuf, 5 for offloads, the second queue */
+    NEEDS_TAP
+    Fixture *f = *state;
+    int fds[3];
+    for (unsigned i = 0; i < 3; i++) {
+        fds[i] = tap_descriptor("tap-i", IFF_MULTI_QUEUE | IFF_VNET_HDR);
+    }
+    g_autofree char *text = g_strdup_printf("tap,id=a,fds=%d:%d:%d", fds[0], fds[1], fds[2]);
+    sys_fault_set(
+        &(SysFault){.calls = "ioctl", .after = CALLS_BEFORE, .count = 1, .error = ENOMEM});
+    refused(f, text, "does not let queues be turned off");
+    sys_fault_set(NULL);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_true(queue_is_attached(fds[i]));
+    }
+    add(f, text);
+}
+
 static void what_the_kernel_refuses_is_an_error(void **state)
 {
     NEEDS_TAP
@@ -219,6 +249,7 @@ int main(void)
         T(frames_go_to_the_queues_that_are_used),
         T(inherited_descriptors_are_used),
         T(a_descriptor_is_given_once),
+        T(queues_are_as_they_were_after_a_failure),
         T(what_the_kernel_refuses_is_an_error),
         T(a_device_that_disappears_takes_the_link_down),
         T(a_guest_does_not_flood_the_log_when_the_device_is_gone),

@@ -153,6 +153,78 @@ static void a_switch_that_restarts(void **state)
     assert_true(receives(f));
 }
 
+/* Steps main until the queues have owner @wanted. */
+static void await_owner(Fixture *f, VirtioOwner wanted)
+{
+    while (f->nic->base.vdev.owner != wanted) {
+        aio_context_step(f->bench->main_ctx, true);
+    }
+    virtio_bench_settle(f->bench);
+}
+
+static void assert_frames_are_dropped(Fixture *f)
+{
+    uint32_t id, len;
+    await_owner(f, VIRTIO_OWNER_HOME);
+    assert_int_equal(enabled_rings(), 0);
+    assert_false(link_is_up(f));
+    for (unsigned i = 0; i < 5; i++) {
+        transmit(f, 0, NULL, FRAME_BYTES, 1, 0);
+        virtio_bench_settle(f->bench);
+        assert_tx_completed(f, 0);
+    }
+    offer(f, 0, 2000);
+    virtio_bench_settle(f->bench);
+    assert_int_equal(vhost_user_peer_serve(peer, 0), 0); /* what comes is the switch's to drop */
+    assert_false(virtio_guest_used(&f->rx[0], &id, &len));
+}
+
+static void frames_are_dropped_while_the_link_is_set_down(void **state)
+{
+    static const char *const names[] = {"net0", "virtio-net-pci.0"};
+    Fixture *f = *state;
+    enter_main();
+    bring_up(f, ALL_FEATURES);
+    for (unsigned i = 0; i < 4; i++) {
+        assert_true(net_set_link(names[i % 2], false, NULL));
+        assert_frames_are_dropped(f);
+        if (i > 1) { /* also over a stop, and a switch that restarts */
+            virtio_bench_stop(f->bench, f->dev);
+            vhost_user_peer_kill(peer);
+            virtio_bench_start(f->bench, f->dev);
+            assert_frames_are_dropped(f);
+            vhost_user_peer_connect(peer);
+            virtio_bench_settle(f->bench);
+            assert_frames_are_dropped(f);
+        }
+        assert_true(net_set_link(names[i % 2], true, NULL));
+        await_owner(f, VIRTIO_OWNER_BACK_END);
+        assert_int_equal(enabled_rings(), 3);
+        assert_true(link_is_up(f));
+        assert_int_equal(vhost_user_peer_serve(peer, 1), 0); /* no frame has waited */
+        vhost_user_peer_serve(peer, 0);                      /* the buffer from before */
+        uint32_t id, len;
+        while (virtio_guest_used(&f->rx[0], &id, &len)) {
+        }
+        assert_true(receives(f));
+    }
+}
+
+/* Unlike in QEMU a switch that restarts gets the frames that the guest has sent meanwhile. */
+static void frames_wait_for_a_switch_that_is_not_there(void **state)
+{
+    Fixture *f = *state;
+    bring_up(f, ALL_FEATURES);
+    vhost_user_peer_kill(peer);
+    virtio_bench_settle(f->bench);
+    transmit(f, 0, NULL, FRAME_BYTES, 1, 0);
+    virtio_bench_settle(f->bench);
+    assert_int_equal(f->nic->base.vdev.owner, VIRTIO_OWNER_BACK_END);
+    vhost_user_peer_connect(peer);
+    virtio_bench_settle(f->bench);
+    assert_int_equal(vhost_user_peer_serve(peer, 1), 1);
+}
+
 static void a_switch_that_hangs_holds_neither_a_stop_nor_a_reset(void **state)
 {
     Fixture *f = *state;
@@ -176,7 +248,7 @@ static void the_netdev_is_removed_from_a_running_nic(void **state)
     assert_true(s.ok);
     virtio_bench_settle(f->bench);
     assert_int_equal(peer->fd, -1);
-    assert_false(link_is_up(f));
+    assert_frames_are_dropped(f);
     virtio_guest_reset(&f->guest);
 }
 
@@ -199,6 +271,8 @@ int main(void)
         NIC(features_are_those_of_the_switch),
         NIC(rings_of_pairs_in_use_are_enabled),
         NIC(a_switch_that_restarts),
+        NIC(frames_are_dropped_while_the_link_is_set_down),
+        NIC(frames_wait_for_a_switch_that_is_not_there),
         NIC(a_switch_that_hangs_holds_neither_a_stop_nor_a_reset),
         NIC(the_netdev_is_removed_from_a_running_nic),
         cmocka_unit_test_setup_teardown(a_switch_with_too_few_queues_is_refused, set_up_switch,

@@ -6,6 +6,7 @@
 #include <setjmp.h>
 #include <cmocka.h>
 #include <errno.h>
+#include <sched.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -184,6 +185,144 @@ static void there_are_no_more_threads_than_jobs_at_a_time(void **state)
     assert_in_range(threads, WORKER_LANE_MAX, WORKER_LANE_MAX + 2);
 }
 
+/* ---- calls that are left behind ---- */
+
+typedef struct Call {
+    Gate *gate;
+    int (*fn)(void *opaque);
+    int64_t deadline_ns;
+    bool ended, in_time; /* main */
+    int result;
+    _Atomic unsigned begun, released;
+} Call;
+
+static int call_hang(void *opaque)
+{
+    Call *c = opaque;
+    c->begun++;
+    return hang(c->gate);
+}
+
+static int call_pass(void *opaque)
+{
+    Call *c = opaque;
+    c->begun++;
+    return pass(c->gate);
+}
+
+static void call_release(void *opaque)
+{
+    Call *c = opaque;
+    enter_worker();
+    c->released++;
+}
+
+static void ask_with_deadline(void *opaque)
+{
+    Call *c = opaque;
+    enter_coroutine();
+    c->in_time =
+        co_run_in_lane_until(&c->gate->hanging, c->fn, call_release, c, c->deadline_ns, &c->result);
+    c->ended = true;
+}
+
+static void call_begin(Call *c)
+{
+    co_start(c->gate->ctx, ask_with_deadline, c);
+    while (aio_context_step(c->gate->ctx, false)) {
+    }
+}
+
+static void call_await(const Call *c)
+{
+    while (!c->ended) {
+        aio_context_step(c->gate->ctx, true);
+    }
+}
+
+static void a_call_ends_before_its_deadline(void **state)
+{
+    Gate *g = *state;
+    int64_t deadlines[] = {INT64_MAX, aio_now_ns(g->ctx) + 60000000000ll};
+    for (unsigned i = 0; i < G_N_ELEMENTS(deadlines); i++) {
+        Call c = {.gate = g, .fn = call_pass, .deadline_ns = deadlines[i]};
+        call_begin(&c);
+        call_await(&c);
+        assert_true(c.in_time);
+        assert_int_equal(c.result, 1);
+        assert_int_equal(c.released, 0);
+    }
+}
+
+static void a_call_that_hangs_is_left_behind(void **state)
+{
+    Gate *g = *state;
+    Call c = {.gate = g, .fn = call_hang, .deadline_ns = 1000};
+    aio_context_set_virtual_time(g->ctx, 0);
+    call_begin(&c);
+    while (!c.begun) {
+        sched_yield();
+    }
+    aio_context_set_virtual_time(g->ctx, 999);
+    while (aio_context_step(g->ctx, false)) {
+    }
+    assert_false(c.ended);
+    aio_context_set_virtual_time(g->ctx, 1000);
+    call_await(&c);
+    assert_false(c.in_time);
+    assert_int_equal(c.released, 0); /* it still uses its argument */
+    release_calls(g);
+    while (!c.released) {
+        sched_yield();
+    }
+    while (aio_context_step(g->ctx, false)) {
+    }
+    assert_int_equal(c.begun, 1);
+    assert_int_equal(c.released, 1);
+    answer_one(g, ask_hanging); /* its lane goes on */
+}
+
+static void a_call_that_has_not_begun_does_not_begin_any_more(void **state)
+{
+    Gate *g = *state;
+    Call c = {.gate = g, .fn = call_pass, .deadline_ns = 1000};
+    aio_context_set_virtual_time(g->ctx, 0);
+    fill_lane(g, ask_hanging);
+    call_begin(&c);
+    aio_context_set_virtual_time(g->ctx, 1000);
+    call_await(&c);
+    assert_false(c.in_time);
+    open_gate(g);
+    while (!c.released) {
+        sched_yield();
+    }
+    assert_int_equal(c.begun, 0);
+}
+
+/* The deadline and the end come at the same time: one of them counts. */
+static void each_call_ends_in_one_way(void **state)
+{
+    Gate *g = *state;
+    unsigned late = 0;
+    aio_context_set_virtual_time(g->ctx, 0);
+    for (unsigned i = 0; i < 200; i++) {
+        Call c = {.gate = g, .fn = call_pass, .deadline_ns = i};
+        co_start(g->ctx, ask_with_deadline, &c);
+        aio_context_step(g->ctx, false);
+        for (unsigned k = i % 50; k > 0; k--) {
+            sched_yield();
+        }
+        aio_context_set_virtual_time(g->ctx, i);
+        call_await(&c);
+        while (!c.in_time && !c.released) {
+            sched_yield();
+        }
+        assert_int_equal(c.released, !c.in_time);
+        late += !c.in_time;
+    }
+    print_message("%u of 200 were late\n", late);
+}
+
 /* ---- failed thread creation ---- */
 
 static void hang_one(Gate *g)
@@ -264,6 +403,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_lane_full_of_hung_calls_does_not_block_others, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(the_shared_pool_is_a_lane_too, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_call_ends_before_its_deadline, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_call_that_hangs_is_left_behind, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_call_that_has_not_begun_does_not_begin_any_more, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(each_call_ends_in_one_way, setup, teardown),
         cmocka_unit_test(an_iothread_that_cannot_start_is_an_error),
         cmocka_unit_test(there_are_no_more_threads_than_jobs_at_a_time),
     };

@@ -231,7 +231,7 @@ static void body_devices(Rig *r)
     opt_dict_set(opts, "driver", "virtio-rng-pci");
     opt_dict_set(opts, "id", "late");
     vm_operation_begin(&r->vm.run);
-    assert_non_null(vm_co_plug(&r->vm, opts, NULL));
+    assert_non_null(vm_co_plug(&r->vm, opts, NULL, NULL));
     vm_operation_end(&r->vm.run);
     rig_refusal = "device 'late' was plugged in since the start";
     rig_while_stopped(r, stopped_devices);

@@ -287,7 +287,7 @@ static inline RUNS_IN_MAIN void plug_disk(void)
     guest_takes_disk();
 }
 
-static void out32(unsigned port, uint32_t value)
+static inline void out32(unsigned port, uint32_t value)
 {
     fake_out32(rig->bench->machine, (uint16_t)port, value);
 }

@@ -9,9 +9,10 @@ static struct json_object *qmp_device_add(QmpCall *call, struct json_object *arg
     enter_main();
     enter_coroutine();
     g_autoptr(OptDict) opts = opt_dict_from_json(args, error);
-    if (opts != NULL) {
+    Device *opened;
+    if (opts != NULL && vm_co_open_device(call->vm, opts, &opened, error)) {
         vm_operation_begin(&call->vm->run);
-        vm_co_plug(call->vm, opts, error);
+        vm_co_plug(call->vm, opts, opened, error);
         vm_operation_end(&call->vm->run);
     }
     return NULL;

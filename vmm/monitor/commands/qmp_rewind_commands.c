@@ -99,8 +99,10 @@ static struct json_object *qmp_query_x_rewind(QmpCall *call, struct json_object 
 static const QmpCommand qmp_rewind_commands[] = {
     {.name = "x-rewind-point",
      .run = qmp_x_rewind_point,
-     .doc = "Holds the machine in memory as it is now, for x-rewind. A point that is held already "
-            "is replaced."},
+     .doc =
+         "Holds the machine in memory as it is now, for x-rewind. A point that is held already is "
+         "replaced. From now on what is written to disks goes to temporary overlays, until "
+         "x-rewind-end."},
     {.name = "x-rewind",
      .ret = &qmp_rewind_result,
      .run = qmp_x_rewind,
@@ -108,7 +110,8 @@ static const QmpCommand qmp_rewind_commands[] = {
          "Goes back to the point of x-rewind-point: the machine is as it was, and runs if it ran."},
     {.name = "x-rewind-end",
      .run = qmp_x_rewind_end,
-     .doc = "Gives the point of x-rewind-point up. The machine stays as it is."},
+     .doc = "Gives the point of x-rewind-point up. The machine stays as it is; disks get what was "
+            "written to them since the point."},
     {.name = "query-x-rewind",
      .ret = &qmp_rewind_info,
      .flags = QMP_INSTANT,
