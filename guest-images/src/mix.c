@@ -52,9 +52,11 @@ static void disk_begin(void)
     if (random_chance(&disk_random, 16) && blk->can_flush) {
         request.kind = BLK_KIND_FLUSH;
     }
-    request.sector_count = request.kind == BLK_KIND_FLUSH ? 0 : 1 + random_below(&disk_random, MAX_SECTORS);
-    request.sector =
-        request.kind == BLK_KIND_FLUSH ? 0 : random_below(&disk_random, span - request.sector_count);
+    request.sector_count =
+        request.kind == BLK_KIND_FLUSH ? 0 : 1 + random_below(&disk_random, MAX_SECTORS);
+    request.sector = request.kind == BLK_KIND_FLUSH
+                         ? 0
+                         : random_below(&disk_random, span - request.sector_count);
     blk_request_place(&request, &disk_random, false);
     if (request.kind == BLK_KIND_WRITE) {
         writing = ++last_generation;
@@ -62,9 +64,10 @@ static void disk_begin(void)
             pattern_fill(request.data + i * BLK_SECTOR_SIZE, request.sector + i, writing, 1);
         }
     }
-    unsigned out = blk_request_lay_out(&request, blk, &disk_random, blk->queues[0].ring.size, false);
-    if (!virtqueue_add(&blk->queues[0].ring, request.buffers, out, request.buffer_count - out, &request,
-                       random_chance(&disk_random, 2))) {
+    unsigned out =
+        blk_request_lay_out(&request, blk, &disk_random, blk->queues[0].ring.size, false);
+    if (!virtqueue_add(&blk->queues[0].ring, request.buffers, out, request.buffer_count - out,
+                       &request, random_chance(&disk_random, 2))) {
         guest_fail("mix: the disk's queue has no room");
     }
     virtqueue_kick(&blk->queues[0].ring);
@@ -108,7 +111,8 @@ static void disk_open(void)
     blk = blk_open();
     span = bootinfo_get_number("span", 8 << 20) >> BLK_SECTOR_SHIFT;
     if (span > blk->sector_count || span <= MAX_SECTORS) {
-        guest_refuse(EXIT_USAGE, "span= is larger than %u sectors and at most the disk", MAX_SECTORS);
+        guest_refuse(EXIT_USAGE, "span= is larger than %u sectors and at most the disk",
+                     MAX_SECTORS);
     }
     generations = memory_alloc(span * sizeof(uint32_t), 64); /* 0: unknown */
     blk_request_init(&request, MAX_SECTORS);
@@ -235,8 +239,8 @@ static void walk_forever(unsigned index)
             volatile uint64_t *page = (volatile uint64_t *)(base + i * MEMORY_PAGE_SIZE);
             uint64_t last = page[WORDS_PER_PAGE - 1];
             if (page[0] != round - 1 || last != round - 1) {
-                guest_fail("mix: page 0x%lx holds %lu and %lu, expected %lu", (uint64_t)page, page[0],
-                           last, round - 1);
+                guest_fail("mix: page 0x%lx holds %lu and %lu, expected %lu", (uint64_t)page,
+                           page[0], last, round - 1);
             }
             page[0] = round;
             page[WORDS_PER_PAGE - 1] = round;
@@ -262,8 +266,8 @@ static void print_forever(uint64_t tick_ns)
             for (unsigned i = 0; i < smp_count(); i++) {
                 pages += walked[i];
             }
-            printf("mix %lu disk=%lu flash=%lu net=%lu ram=%lu lost=%lu\n", tick++, disk_done, programs,
-                   replies, pages, lost);
+            printf("mix %lu disk=%lu flash=%lu net=%lu ram=%lu lost=%lu\n", tick++, disk_done,
+                   programs, replies, pages, lost);
             next_ns = clock_now_ns() + tick_ns;
         }
     }
@@ -296,6 +300,7 @@ void guest_main(void)
         flash_open();
     }
     dirty_pages = bootinfo_get_number("dirty", 8 << 20) / MEMORY_PAGE_SIZE / smp_count();
-    dirty_base = (uint64_t)memory_alloc(dirty_pages * smp_count() * MEMORY_PAGE_SIZE, MEMORY_PAGE_SIZE);
+    dirty_base =
+        (uint64_t)memory_alloc(dirty_pages * smp_count() * MEMORY_PAGE_SIZE, MEMORY_PAGE_SIZE);
     smp_run_all(work, NULL);
 }

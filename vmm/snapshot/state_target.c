@@ -52,7 +52,7 @@ bool state_target_is_cancelled(const StateTarget *t, GError **error)
 }
 
 /* Whether @ret is no error; else sets @error. */
-static bool state_target_check(const StateTarget *t, int ret, GError **error)
+static RUNS_IN_MAIN bool state_target_check(const StateTarget *t, int ret, GError **error)
 {
     if (ret == 0) {
         return true;
