@@ -76,14 +76,15 @@ void vm_config_clear(VmConfig *config)
         g_ptr_array_unref(arrays[i]);
     }
     char *strings[] = {
-        config->directory,          config->machine.memory,     config->machine.cpu,
-        config->machine.smp,        config->machine.kernel,     config->machine.initrd,
-        config->machine.append,     config->machine.bios,       config->backends.debugcon,
-        config->machine.name,       config->machine.uuid,       config->process.pidfile,
-        config->machine.rtc_base,   config->machine.rtc_clock,  config->process.log_file,
-        config->control.gdb,        config->control.exec,       config->process.notify,
-        config->accelerators.other, config->machine.boot.order, config->machine.boot.once,
-        config->machine.pflash[0],  config->machine.pflash[1],  config->life.load_state};
+        config->directory,           config->machine.memory,     config->machine.cpu,
+        config->machine.smp,         config->machine.kernel,     config->machine.initrd,
+        config->machine.append,      config->machine.bios,       config->backends.debugcon,
+        config->machine.name,        config->machine.uuid,       config->process.pidfile,
+        config->machine.rtc_base,    config->machine.rtc_clock,  config->process.log_file,
+        config->control.gdb,         config->control.exec,       config->process.notify,
+        config->process.snapshot_at, config->accelerators.other, config->machine.boot.order,
+        config->machine.boot.once,   config->machine.pflash[0],  config->machine.pflash[1],
+        config->life.load_state};
     for (unsigned i = 0; i < G_N_ELEMENTS(strings); i++) {
         g_free(strings[i]);
     }

@@ -81,6 +81,7 @@ typedef struct BackendsConfig {
     GPtrArray *virtiofs;   /* OptDict: -virtiofs */
     GPtrArray *nics;       /* OptDict, with "type": -nic; empty after -nic none */
     bool snapshot;         /* -snapshot: -drive without snapshot= has snapshot=on */
+    bool clone;            /* -clone: nothing is written to any disk, flash or -blockdev */
     char *debugcon;        /* -debugcon as written */
     bool nographic;        /* -nographic: serial on the terminal, with Ctrl-A */
     bool display_none;
@@ -98,7 +99,8 @@ typedef struct LifeConfig {
     unsigned timeout_s; /* 0: none */
     char *load_state;   /* -loadstate, -restore; NULL: the machine starts at power-on */
     char *load_tag;     /* -loadvm */
-    bool map_state;     /* -restore: memory is mapped from the file */
+    bool map_state;     /* -restore, -clone: memory is mapped from the file */
+    bool new_macs;      /* -clone mac=random */
 } LifeConfig;
 
 /* The process. */
@@ -109,6 +111,7 @@ typedef struct ProcessConfig {
     bool log_timestamps;
     GPtrArray *traces;           /* char * globs */
     char *notify;                /* -notify as written */
+    char *snapshot_at;           /* -snapshot-at as written; NULL: none */
     OptDict *sandbox, *run_with; /* or NULL */
 } ProcessConfig;
 

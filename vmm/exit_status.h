@@ -23,7 +23,8 @@ typedef enum ExitStatus {
     EXIT_STATUS_WATCHDOG = 10,    /* the guest's watchdog expired */
     EXIT_STATUS_TIMEOUT = 12,     /* -timeout expired */
     EXIT_STATUS_INTERNAL = 14,    /* KVM failed, or skiff failed while the guest ran */
-    EXIT_STATUS_EXEC = 16,        /* -exec: guest or agent ended too early, or output was lost */
+    EXIT_STATUS_EXEC =
+        16, /* -exec, -snapshot-at: guest or agent ended too early, or output was lost */
 } ExitStatus;
 
 /* Status of a write of @value to isa-debug-exit, as exit(2) reports it: the low 8 bits. */

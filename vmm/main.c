@@ -25,6 +25,7 @@
 #include "vmm/cmdline/restore_args.h"
 #include "vmm/snapshot/snapshot_job.h"
 #include "vmm/snapshot/state_load.h"
+#include "vmm/template/template.h"
 #include "vmm/startup.h"
 
 #define MAIN_FLUSH_BOUND_MS 2000
@@ -241,11 +242,16 @@ static void main_exit(Main *m, int status)
         chardev_leave();
         net_leave();
         g_autofree char *explanation = exec_vm_explain();
-        if (m->vm.life.show_console || (explanation != NULL && exec_vm_console_explains())) {
+        g_autofree char *unsaved = m->build_error == NULL ? template_explain() : NULL;
+        if (m->vm.life.show_console || (unsaved != NULL && status != EXIT_STATUS_USAGE) ||
+            (explanation != NULL && exec_vm_console_explains())) {
             main_print_tail(m);
         }
         if (explanation != NULL) {
             main_print_error(explanation);
+        }
+        if (unsaved != NULL) {
+            main_print_error(unsaved);
         }
     }
     pidfile_remove();

@@ -15,6 +15,7 @@
 #include "vmm/process/notify.h"
 #include "vmm/sandbox/sandbox.h"
 #include "vmm/snapshot/machine_disks.h"
+#include "vmm/template/template.h"
 
 void startup_set_lists(void)
 {
@@ -46,8 +47,8 @@ static coroutine_fn RUNS_IN_MAIN bool startup_co_make_backends(Vm *vm, GError **
 {
     return backends_co_make_objects(&vm->backends, error) &&
            machine_choose_memory(&vm->machine, error) && exec_vm_co_open(vm, error) &&
-           backends_co_make_chardevs(&vm->backends, error) && monitors_co_make(vm, error) &&
-           backends_co_open_drives(&vm->backends, error) &&
+           template_open(vm, error) && backends_co_make_chardevs(&vm->backends, error) &&
+           monitors_co_make(vm, error) && backends_co_open_drives(&vm->backends, error) &&
            backends_co_start_virtiofs(&vm->backends, error) &&
            backends_co_make_netdevs(&vm->backends, error);
 }
@@ -72,7 +73,7 @@ bool startup_co_build(Vm *vm, GError **error)
     vm->built =
         worker_pool_start(error) && notify_co_open(vm, error) &&
         kvm_open(&vm->machine.kvm, error) && startup_co_make_backends(vm, error) &&
-        startup_co_make_machine(vm, error) &&
+        startup_co_make_machine(vm, error) && template_watch(vm, error) &&
         (vm->config->control.gdb == NULL || gdbstub_co_open(vm, vm->config->control.gdb, error)) &&
         monitors_open(vm, error); /* last: commands need the whole machine */
     if (vm->built) {

@@ -10,11 +10,15 @@
  *   panic 1   panics, and powers off at once
  *   garbage   bytes that are no frame        flood      more output than there is room for
  *   close     closes the port
+ *   disk N    prints the first byte of the disk, writes N there, and ends with the byte that it reads back
+ *   memory N  writes N MiB of memory, waits for the end of standard input, and ends with 0 if they are unchanged
  *
  * Words on the kernel's command line: `stays` does not switch off at the end; before=panic, reset,
- * triple, poweroff, hang, garbage happens before the greeting.
+ * triple, poweroff, hang, garbage happens before the greeting; with=disk starts the disk before it.
  */
+#include "lib/blk_request.h"
 #include "lib/guest.h"
+#include "lib/memory.h"
 #include "lib/power.h"
 #include "lib/vport.h"
 #include "util/exec_protocol.h"
@@ -168,6 +172,80 @@ static void copy_input(void)
     }
 }
 
+/* ---- a disk ---- */
+
+static BlkDevice *blk;
+static BlkRequest disk_request;
+static Random disk_random = {.state = 1};
+
+static void open_disk(void)
+{
+    if (blk == NULL) {
+        blk = blk_open();
+        blk_request_init(&disk_request, 1);
+    }
+}
+
+/* Does a request of the first sector, whose first byte it returns. */
+static uint8_t use_disk(BlkKind kind, uint8_t byte)
+{
+    Virtqueue *ring = &blk->queues[0].ring;
+    BlkRequest *r = &disk_request;
+    uint32_t written;
+    r->kind = kind;
+    r->sector = 0;
+    r->sector_count = kind == BLK_KIND_FLUSH ? 0 : 1;
+    blk_request_place(r, &disk_random, false);
+    if (kind == BLK_KIND_WRITE) {
+        memset(r->data, byte, BLK_SECTOR_SIZE);
+    }
+    unsigned out_count = blk_request_lay_out(r, blk, &disk_random, ring->size, false);
+    if (!virtqueue_add(ring, r->buffers, out_count, r->buffer_count - out_count, r, false)) {
+        guest_fail("exec: the disk's queue has no room");
+    }
+    virtqueue_kick(ring);
+    while (virtqueue_take(ring, &written) == NULL) {
+        cpu_pause();
+    }
+    if (!blk_request_succeeded(r)) {
+        guest_fail("exec: %s of the disk failed", blk_request_name(r));
+    }
+    blk_request_check_guards(r);
+    return kind == BLK_KIND_READ ? r->data[0] : byte;
+}
+
+static uint8_t change_disk(uint8_t byte)
+{
+    static const char digits[] = "0123456789abcdef";
+    open_disk();
+    uint8_t before = use_disk(BLK_KIND_READ, 0);
+    const char text[] = {digits[before >> 4], digits[before & 15], '\n', '\0'};
+    write_text(EXEC_STDOUT, text);
+    use_disk(BLK_KIND_WRITE, byte);
+    use_disk(BLK_KIND_FLUSH, 0);
+    return use_disk(BLK_KIND_READ, 0);
+}
+
+/* ---- memory ---- */
+
+/* Writes the first word of each page; whether they are the same when standard input has ended. */
+static bool keep_memory(uint64_t mib)
+{
+    const uint64_t size = mib << 20, page = 4096;
+    uint8_t *memory = memory_alloc(size, page);
+    for (uint64_t at = 0; at < size; at += page) {
+        *(volatile uint64_t *)(void *)(memory + at) = at ^ size;
+    }
+    write_text(EXEC_STDOUT, "written\n");
+    copy_input();
+    for (uint64_t at = 0; at < size; at += page) {
+        if (*(volatile uint64_t *)(void *)(memory + at) != (at ^ size)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static void send_garbage(void)
 {
     static const uint8_t garbage[] = "\xff\xfe garbage";
@@ -221,6 +299,10 @@ static bool run(const char *command)
     } else if (command_is(command, "cat", &number)) {
         copy_input();
         send_exit(EXEC_EXIT_STATUS, 0);
+    } else if (command_is(command, "disk", &number)) {
+        send_exit(EXEC_EXIT_STATUS, change_disk((uint8_t)number));
+    } else if (command_is(command, "memory", &number)) {
+        send_exit(EXEC_EXIT_STATUS, keep_memory(number) ? 0 : 1);
     } else if (command_is(command, "garbage", &number)) {
         send_garbage();
         return false;
@@ -256,6 +338,10 @@ void guest_main(void)
     bool stays = bootinfo_has_word("stays");
     printf("exec: started\n");
     before_greeting();
+    if (bootinfo_is_value("with", "disk")) {
+        open_disk();
+        use_disk(BLK_KIND_READ, 0);
+    }
     vport_open(EXEC_PORT_NAME);
     if (bootinfo_is_value("before", "garbage")) {
         send_garbage();

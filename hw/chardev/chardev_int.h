@@ -62,6 +62,8 @@ typedef struct StreamRing {
     bool stamped; /* each line begins with the time */
 } StreamRing;
 
+typedef struct ChardevWatch ChardevWatch;
+
 typedef struct ChardevSink {
     ChardevStream *stream;
     StreamRing *ring; /* the ring it writes out */
@@ -137,6 +139,7 @@ struct ChardevStream {
     int64_t start_ns;          /* origin of timestamps */
     bool line_start;           /* lock */
     bool want_room;            /* lock: a write was short */
+    ChardevWatch *watch;       /* lock: a text that is looked for in the output; NULL: none */
     AioBh flush_bh;
     ChardevSink out, log;
 
@@ -176,6 +179,8 @@ void stream_set_connected(ChardevStream *s, bool connected) RUNS_IN_MAIN;
 void stream_event(ChardevStream *s, ChardevEvent event) RUNS_IN_MAIN;
 void stream_set_timestamps(ChardevStream *s, bool on) ANY_THREAD;
 bool stream_timestamps(ChardevStream *s) ANY_THREAD;
+/* Looks for a text in the output, in place of the one before. Takes @watch; NULL: none. */
+void stream_watch(ChardevStream *s, ChardevWatch *watch) RUNS_IN_MAIN;
 size_t stream_tail(ChardevStream *s, uint8_t *buf, size_t size) ANY_THREAD;
 /* Called when output was written. Calls the frontend's `writable` after a short write when there is
  * room again, wakes stream_co_flush() when all is written, and completes `ending`. */
@@ -257,5 +262,13 @@ const char *chardev_open_failure(const char *path, int err) RUNS_IN_WORKER;
 /* read(2)/write(2) as @mode requires. Bytes or -errno. */
 ssize_t chardev_fd_read(int fd, FdMode mode, void *buf, size_t size) ANY_THREAD;
 ssize_t chardev_fd_write(int fd, FdMode mode, const void *buf, size_t size) ANY_THREAD;
+
+/* ---- chardev_watch.c ---- */
+/* @fn is called in main once @text, which is not empty, has been fed. */
+ChardevWatch *watch_new(AioContext *ctx, const char *text, void (*fn)(void *opaque), void *opaque)
+    RUNS_IN_MAIN;
+void watch_free(ChardevWatch *w) RUNS_IN_MAIN;
+/* The next output; with the stream's lock. */
+void watch_feed(ChardevWatch *w, const uint8_t *data, size_t size) ANY_THREAD;
 
 #endif

@@ -285,6 +285,15 @@ size_t chardev_tail(Chardev *c, uint8_t *buf, size_t size)
     return s ? stream_tail(s, buf, size) : 0;
 }
 
+void chardev_watch(Chardev *c, const char *text, void (*fn)(void *opaque), void *opaque)
+{
+    ChardevStream *s = chardev_stream_of(c);
+
+    if (s) {
+        stream_watch(s, watch_new(s->ctx, text, fn, opaque));
+    }
+}
+
 bool chardev_co_flush(Chardev *c)
 {
     ChardevStream *s = chardev_stream_of(c);

@@ -120,4 +120,9 @@ bool chardev_is_stdio(Chardev *c) ANY_THREAD;
  * Any backend, connected or not. */
 size_t chardev_tail(Chardev *c, uint8_t *buf, size_t size) ANY_THREAD;
 
+/* Calls @fn once, in main, when @text (not empty) has been written to @c from now on, in pieces or whole. One text
+ * is looked for at a time: the one before is forgotten. */
+void chardev_watch(Chardev *c, const char *text, void (*fn)(void *opaque), void *opaque)
+    RUNS_IN_MAIN;
+
 #endif

@@ -58,6 +58,7 @@ void stream_co_free(ChardevStream *s)
     }
     aio_bh_cancel(&s->flush_bh);
     aio_bh_cancel(&s->input_bh);
+    watch_free(s->watch);
     if (s->log.fd >= 0) {
         close(s->log.fd);
     }
@@ -143,6 +144,9 @@ static void stream_put(ChardevStream *s, const uint8_t *data, size_t size)
 {
     stream_ring_put(&s->ring, data, size);
     stream_ring_put(&s->log_ring, data, size);
+    if (s->watch != NULL) {
+        watch_feed(s->watch, data, size);
+    }
     s->line_start = size > 0 ? data[size - 1] == '\n' : s->line_start;
 }
 
@@ -405,3 +409,12 @@ const ChardevOps chardev_stream_ops = {
     .socket_fd = stream_socket_fd,
     .disconnect = stream_disconnect,
 };
+
+void stream_watch(ChardevStream *s, ChardevWatch *watch)
+{
+    rank_mutex_lock(&s->lock);
+    ChardevWatch *old = s->watch;
+    s->watch = watch;
+    rank_mutex_unlock(&s->lock);
+    watch_free(old);
+}

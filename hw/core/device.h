@@ -65,6 +65,8 @@ typedef struct DeviceEnv {
     /* The guest has changed how much memory it has left, in bytes. In main, no lock held. May be
      * NULL. */
     void (*balloon_changed)(void *opaque, uint64_t actual);
+    /* The ACPI general-purpose event @gpe has occurred. In main, BQL held. May be NULL. */
+    void (*acpi_event)(void *opaque, unsigned gpe);
     IrqGate *const *gates; /* by GSI; a NULL entry, or a GSI past the end, is not connected */
     unsigned gate_count;
     unsigned cpu_count; /* vCPUs; 0 counts as 1 */

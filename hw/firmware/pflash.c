@@ -59,7 +59,9 @@ static BQL_HELD void pflash_work_end(Pflash *p)
     }
     if (w->op.kind != CFI_OP_NONE) {
         cfi_end(&p->cfi, &w->op, w->done);
-        guest_ram_mark(p->base.env->ram, p->region.base + w->op.offset, w->op.bytes);
+        if (p->placed) {
+            guest_ram_mark(p->base.env->ram, p->region.base + w->op.offset, w->op.bytes);
+        }
     } else if (w->ret == 0) {
         p->state.unflushed = false;
     }

@@ -140,11 +140,22 @@ static void vmgenid_reset(Device *dev)
     ((Vmgenid *)dev)->state = (VmgenidState){0};
 }
 
-/* A machine that is loaded has the GUID of this process. The address is the guest's: a wrong one must
+/* A machine that is loaded has the GUID of this process, and is notified if it is another one. The address is the guest's: a wrong one must
  * not keep the machine from being loaded. */
 static bool vmgenid_post_load(Device *dev, GError **error)
 {
-    vmgenid_try_update((Vmgenid *)dev);
+    Vmgenid *v = (Vmgenid *)dev;
+    uint64_t address = vmgenid_address(v);
+    uint8_t before[GUID_SIZE];
+    assert_bql();
+    if (address != 0 && guest_ram_read(dev->env->ram, address, before, GUID_SIZE) &&
+        memcmp(before, v->bytes, GUID_SIZE) == 0) {
+        return true;
+    }
+    vmgenid_try_update(v);
+    if (address != 0 && dev->env->acpi_event != NULL) {
+        dev->env->acpi_event(dev->env->opaque, VMGENID_GPE);
+    }
     return true;
 }
 

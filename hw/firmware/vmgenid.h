@@ -13,6 +13,7 @@
 #define VMGENID_FILE_GUID "etc/vmgenid_guid" /* a page */
 #define VMGENID_FILE_ADDR "etc/vmgenid_addr" /* 8 bytes, written by firmware */
 #define VMGENID_PAGE_SIZE 4096
+#define VMGENID_GPE 5     /* _E05: the GUID has changed */
 #define VMGENID_OFFSET 40 /* of the GUID in its page */
 
 /* The GUID as text. Owned by the device. @dev is of this type in all functions. */

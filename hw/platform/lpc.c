@@ -170,6 +170,12 @@ void lpc_press_power_button(Device *dev)
     bql_unlock();
 }
 
+void lpc_raise_gpe(Device *dev, unsigned gpe)
+{
+    g_assert(dev->type == &lpc_type);
+    pm_raise_gpe(&((Lpc *)dev)->pm, gpe);
+}
+
 static const OptSpec lpc_properties[] = {
     PCI_DEVICE_PROPERTIES_AT("1f.0"),
     {.name = "noreboot",

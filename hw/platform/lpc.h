@@ -7,5 +7,6 @@
 
 /* Presses the ACPI power button of @lpc. The guest's system may ignore it. Takes the BQL. */
 void lpc_press_power_button(Device *lpc) RUNS_IN_MAIN;
+void lpc_raise_gpe(Device *lpc, unsigned gpe) BQL_HELD;
 
 #endif

@@ -129,6 +129,13 @@ void pm_set_gpe(Pm *pm, unsigned gpe, bool level)
     }
 }
 
+void pm_raise_gpe(Pm *pm, unsigned gpe)
+{
+    trace_pm_gpe(device_label(pm->owner), gpe, true);
+    pm->state->gpe_status |= UINT64_C(1) << gpe;
+    pm_update(pm);
+}
+
 /* ---- the block ---- */
 
 static void pm_request(Pm *pm, int request)

@@ -62,5 +62,7 @@ void pm_press_power_button(Pm *pm) BQL_HELD;
 /* Sets whether general-purpose event @gpe has a cause. While it has, the status bit is set again
  * after the guest clears it. ACPI 6.3 §5.6.4. */
 void pm_set_gpe(Pm *pm, unsigned gpe, bool level) BQL_HELD;
+/* General-purpose event @gpe has occurred once: the status bit stays set until the guest clears it. */
+void pm_raise_gpe(Pm *pm, unsigned gpe) BQL_HELD;
 
 #endif

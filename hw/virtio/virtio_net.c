@@ -273,6 +273,21 @@ static void net_announce(NetClient *c)
     bql_unlock();
 }
 
+void virtio_net_set_mac(Device *dev, const uint8_t mac[NET_MAC_BYTES])
+{
+    VirtioNet *n = (VirtioNet *)(void *)dev;
+    uint64_t value = 0;
+    g_assert(dev->type == &virtio_net_pci_type);
+    for (unsigned i = 0; i < NET_MAC_BYTES; i++) {
+        value |= (uint64_t)mac[i] << (8 * i);
+    }
+    bql_lock();
+    memcpy(n->client.mac, mac, NET_MAC_BYTES);
+    __atomic_store_n(&n->state.mac, value, __ATOMIC_RELAXED);
+    virtio_config_changed(&n->base.vdev);
+    bql_unlock();
+}
+
 static void net_get_filter(NetClient *c, NetFilter *to)
 {
     VirtioNet *n = net_from_client(c);

@@ -131,6 +131,9 @@ typedef struct VirtioNet {
 } VirtioNet;
 
 extern const DeviceType virtio_net_pci_type;
+/* Gives @dev another MAC address, which the driver finds when it reads the config space again. The receive filter
+ * stays the driver's. The VM is stopped. */
+void virtio_net_set_mac(Device *dev, const uint8_t mac[NET_MAC_BYTES]) RUNS_IN_MAIN;
 
 static inline VirtioNet *virtio_net_from(VirtioDevice *vdev)
 {

@@ -80,6 +80,24 @@ test_options_of_QEMU_that_skiff_lacks() {
     with "'/dev/null'" -restore /dev/null
     with 'one state' -restore a -restore b
     refuse 'needs an argument' -restore
+    with '/no/such/state' -clone /no/such/state
+    with "'/dev/null'" -clone /dev/null,mac=random
+    with 'one state' -clone a -restore b
+    refuse 'needs an argument' -clone
+    refuse "option 'file' is missing" -clone mac=random
+    refuse 'expects one of same, random' -clone a,mac=52:54:00:12:34:56
+    refuse "a guest's is 3 or more" -clone a,cid=2
+    refuse 'needs an argument' -snapshot-at
+    with "option 'file' is missing" -snapshot-at READY
+    with 'either READY or line=TEXT' -snapshot-at file=x
+    with 'either READY or line=TEXT' -snapshot-at READY,line=x,file=x
+    with 'expects one of READY, line' -snapshot-at BOOTED,file=x
+    with 'needs a text and a file' -snapshot-at READY,file=
+    with 'needs a text and a file' -snapshot-at line=,file=x
+    with 'lose what the guest has written' -snapshot-at READY,file=x -snapshot
+    with '-no-shutdown' -snapshot-at READY,file=x -no-shutdown
+    with 'daemon' -snapshot-at READY,file=x -daemonize
+    with 'give -exec to the clones' -snapshot-at READY,file=x -exec true
     with gtk -display gtk
     with vga -vga std
     with "use -nic" -net user

@@ -81,6 +81,26 @@ static coroutine_fn RUNS_IN_MAIN bool drives_co_open(Backends *b, const OptDict 
     return true;
 }
 
+static bool drives_blockdev_is_read_only(const OptDict *opts)
+{
+    bool read_only = false;
+    const char *value = opt_dict_get(opts, "read-only");
+    return value != NULL && opt_parse_bool(value, &read_only, NULL) && read_only;
+}
+
+/* A clone's: all nodes are read-only, and the one that a device uses has a temporary image above. */
+static coroutine_fn RUNS_IN_MAIN bool drives_co_open_cloned(Backends *b, const OptDict *opts,
+                                                            const char *name, GError **error)
+{
+    bool inner = drives_parent_of(b->config, name) != NULL;
+    if (!inner && !drives_blockdev_is_read_only(opts)) {
+        return drives_co_open(b, opts, drive_co_open_snapshot, "blockdev", name, error);
+    }
+    g_autoptr(OptDict) d = opt_dict_copy(opts);
+    opt_dict_set(d, "read-only", "on");
+    return drives_co_open(b, d, block_co_add, "blockdev", name, error);
+}
+
 static coroutine_fn RUNS_IN_MAIN bool drives_co_open_blockdev(Backends *b, const OptDict *opts,
                                                               GError **error)
 {
@@ -90,7 +110,9 @@ static coroutine_fn RUNS_IN_MAIN bool drives_co_open_blockdev(Backends *b, const
                     "-blockdev: node-name= is needed, so that a device can refer to the disk");
         return false;
     }
-    return drives_co_open(b, opts, block_co_add, "blockdev", name, error);
+    return b->config->backends.clone
+               ? drives_co_open_cloned(b, opts, name, error)
+               : drives_co_open(b, opts, block_co_add, "blockdev", name, error);
 }
 
 static coroutine_fn RUNS_IN_MAIN bool drives_co_open_blockdevs(Backends *b, GError **error)
@@ -178,9 +200,7 @@ static coroutine_fn RUNS_IN_MAIN bool drives_co_check_raw(const BlockDrive *d, G
 
 static bool drives_is_read_only(const BlockDrive *d)
 {
-    bool read_only = false;
-    const char *value = opt_dict_get(d->blockdev, "read-only");
-    return value != NULL && opt_parse_bool(value, &read_only, NULL) && read_only;
+    return drives_blockdev_is_read_only(d->blockdev);
 }
 
 static coroutine_fn RUNS_IN_MAIN bool drives_co_set_copy_on_read(const BlockDrive *d,
@@ -204,7 +224,7 @@ static coroutine_fn RUNS_IN_MAIN bool drives_co_set_copy_on_read(const BlockDriv
 /* Whether writes go to a temporary image. A disk that is read-only has none. */
 static bool drives_has_snapshot(const Backends *b, const BlockDrive *d)
 {
-    bool on = d->snapshot == BLOCK_DRIVE_SNAPSHOT_ON ||
+    bool on = b->config->backends.clone || d->snapshot == BLOCK_DRIVE_SNAPSHOT_ON ||
               (d->snapshot == BLOCK_DRIVE_SNAPSHOT_DEFAULT && b->config->backends.snapshot);
     return on && !drives_is_read_only(d);
 }

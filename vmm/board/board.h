@@ -22,5 +22,7 @@ bool board_co_reset(VmMachine *m, GError **error) coroutine_fn RUNS_IN_MAIN;
 void board_device_added(VmMachine *m) RUNS_IN_MAIN;
 /* Presses the power button: requests a power-off, which the guest may ignore. */
 void board_press_power_button(VmMachine *m) RUNS_IN_MAIN;
+/* The ACPI general-purpose event @gpe has occurred. */
+void board_raise_gpe(VmMachine *m, unsigned gpe) BQL_HELD RUNS_IN_MAIN;
 
 #endif

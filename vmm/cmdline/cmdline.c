@@ -86,6 +86,8 @@ static const CmdlineOption cmdline_options[] = {
     {"restore", "file",
      "go on from a saved state: needs no other option, and takes those given anew", cmdline_restore,
      0}, /* main() has put the saved options before it */
+    {"clone", "file[,mac=random][,cid=n]",
+     "as -restore, for many at once: what it writes to disks is lost at exit", cmdline_clone, 0},
     {"no-reboot", NULL, "exit instead of resetting", cmdline_flag, FIELD(life.no_reboot)},
     {"no-shutdown", NULL, "stop instead of exiting on power-off", cmdline_flag,
      FIELD(life.no_shutdown)},
@@ -122,6 +124,9 @@ static const CmdlineOption cmdline_options[] = {
     {"exec-port", NULL,
      "the port of -exec's agent, for a machine that is saved before it has a command",
      cmdline_exec_port, 0},
+    {"snapshot-at", "READY|line=text,file=f",
+     "save the machine when its agent waits, or its console shows the text, and exit", cmdline_exec,
+     FIELD(process.snapshot_at)},
     {"notify", "fd:n|unix:path", "report when the VM runs, stops and ends", cmdline_string,
      FIELD(process.notify)},
     {"sandbox", "on|off", "filter skiff's own system calls", cmdline_sandbox, 0},
@@ -135,9 +140,9 @@ static const CmdlineOption cmdline_options[] = {
 
 /* Of the process, not of the machine: VmConfig.options is without them. */
 static const char *const cmdline_process_options[] = {
-    "D",        "S",       "daemonize", "echr",    "exec",    "gdb", "loadstate",  "loadvm",
-    "mon",      "monitor", "msg",       "notify",  "pidfile", "qmp", "qmp-pretty", "restore",
-    "run-with", "s",       "sandbox",   "timeout", "trace",   NULL};
+    "D",       "clone",    "S",       "daemonize", "echr",        "exec",    "gdb",   "loadstate",
+    "loadvm",  "mon",      "monitor", "msg",       "notify",      "pidfile", "qmp",   "qmp-pretty",
+    "restore", "run-with", "s",       "sandbox",   "snapshot-at", "timeout", "trace", NULL};
 
 /* The first of the names of one option. */
 static const char *cmdline_canonical_name(const char *name)

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "vmm/cmdline/cmdline_int.h"
+#include "vmm/cmdline/restore_clone.h"
 
 const CmdlineOption *cmdline_current;
 
@@ -222,6 +223,19 @@ bool cmdline_restore(VmConfig *config, const char *name, const char *value, GErr
     return true;
 }
 
+bool cmdline_clone(VmConfig *config, const char *name, const char *value, GError **error)
+{
+    CloneOptions c;
+    if (!clone_options_parse(&c, value, error)) {
+        return false;
+    }
+    config->backends.clone = true;
+    config->life.new_macs = c.mac == CLONE_MAC_RANDOM;
+    bool ok = cmdline_restore(config, name, c.file, error);
+    clone_options_clear(&c);
+    return ok;
+}
+
 /* The port is of the machine, and its command of the process. */
 bool cmdline_exec_port(VmConfig *config, const char *name, const char *value, GError **error)
 {
@@ -229,6 +243,7 @@ bool cmdline_exec_port(VmConfig *config, const char *name, const char *value, GE
     return true;
 }
 
+/* -exec and -snapshot-at. */
 bool cmdline_exec(VmConfig *config, const char *name, const char *value, GError **error)
 {
     if (!config->control.exec_port) {

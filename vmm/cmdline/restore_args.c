@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "util/opts/opts.h"
+#include "vmm/cmdline/restore_clone.h"
 #include "vmm/config.h"
 #include "vmm/snapshot/machine_options.h"
 
@@ -146,18 +147,71 @@ static bool restore_check_exec(GHashTable *users_keys, bool port, GError **error
 
 /* ---- both together ---- */
 
-static void restore_add_saved(GPtrArray *out, const ConfigOption *o, const char *directory)
+/* Appends the words of @o, changed by @c, with the paths of @directory (NULL: the present one). */
+static bool restore_add_saved(GPtrArray *out, const ConfigOption *o, RestoreChanges *c,
+                              const char *directory, GError **error)
 {
     if (strcmp(o->name, "exec") ==
         0) { /* files of before -exec-port: the command is not run again */
         g_ptr_array_add(out, g_strdup("-exec-port"));
-        return;
+        return true;
+    }
+    g_autofree char *value = restore_change_option(c, o, error);
+    if (value == NULL && o->value != NULL) {
+        return false;
     }
     g_ptr_array_add(out, g_strconcat("-", o->name, NULL));
-    if (o->value != NULL) {
-        g_ptr_array_add(out, directory != NULL ? restore_args_locate(o->name, o->value, directory)
-                                               : g_strdup(o->value));
+    if (value != NULL) {
+        g_ptr_array_add(out, directory != NULL ? restore_args_locate(o->name, value, directory)
+                                               : g_strdup(value));
     }
+    return true;
+}
+
+/* Appends the saved options that the user does not give anew. */
+static bool restore_add_all_saved(GPtrArray *out, const GPtrArray *saved, GHashTable *keys,
+                                  RestoreChanges *c, const char *directory, GError **error)
+{
+    bool port = g_hash_table_contains(keys, "exec-port");
+    for (unsigned i = 0; i < saved->len; i++) {
+        const ConfigOption *o = saved->pdata[i];
+        if (!restore_check_option(o, error)) {
+            return false;
+        }
+        port = port || g_str_has_prefix(o->name, "exec");
+        g_autofree char *key = restore_key(o->name, o->value);
+        if (key != NULL && g_hash_table_contains(keys, key)) {
+            continue;
+        }
+        if (!restore_check_programs(o, error) || !restore_add_saved(out, o, c, directory, error)) {
+            return false;
+        }
+    }
+    if (c->cid != 0 && !c->has_cid) {
+        g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
+                    "cid=%" G_GUINT64_FORMAT ": the saved machine has no vhost-vsock-pci", c->cid);
+        return false;
+    }
+    return restore_check_exec(keys, port, error);
+}
+
+/* What -exec and -clone make of saved options. @argv has been checked. */
+static RestoreChanges restore_changes(int argc, char **argv)
+{
+    RestoreChanges c = {.clone = false};
+    for (int i = 1; i < argc;) {
+        RestoreOption o = restore_option_at(argc, argv, i);
+        CloneOptions clone;
+        c.exec = c.exec || strcmp(o.name, "exec") == 0;
+        if (strcmp(o.name, "clone") == 0 && o.value != NULL &&
+            clone_options_parse(&clone, o.value, NULL)) {
+            c.clone = true;
+            c.cid = clone.cid;
+            clone_options_clear(&clone);
+        }
+        i += o.words;
+    }
+    return c;
 }
 
 char **restore_args_merge(int argc, char **argv, const GPtrArray *saved, const char *directory,
@@ -165,25 +219,10 @@ char **restore_args_merge(int argc, char **argv, const GPtrArray *saved, const c
 {
     g_autoptr(GHashTable) keys = restore_users_keys(argc, argv);
     g_autoptr(GPtrArray) out = g_ptr_array_new_with_free_func(g_free);
+    RestoreChanges changes = restore_changes(argc, argv);
     const char *moved = strcmp(directory, now) != 0 ? directory : NULL;
-    bool port = g_hash_table_contains(keys, "exec-port");
     g_ptr_array_add(out, g_strdup(argv[0]));
-    for (unsigned i = 0; i < saved->len; i++) {
-        const ConfigOption *o = saved->pdata[i];
-        if (!restore_check_option(o, error)) {
-            return NULL;
-        }
-        port = port || g_str_has_prefix(o->name, "exec");
-        g_autofree char *key = restore_key(o->name, o->value);
-        if (key != NULL && g_hash_table_contains(keys, key)) {
-            continue;
-        }
-        if (!restore_check_programs(o, error)) {
-            return NULL;
-        }
-        restore_add_saved(out, o, moved);
-    }
-    if (!restore_check_exec(keys, port, error)) {
+    if (!restore_add_all_saved(out, saved, keys, &changes, moved, error)) {
         return NULL;
     }
     for (int i = 1, words; i < argc; i += words) {
@@ -201,14 +240,21 @@ char **restore_args_merge(int argc, char **argv, const GPtrArray *saved, const c
 
 /* ---- the file ---- */
 
-static bool restore_fail(GError **error, const char *path, const char *what)
+/* -restore or -clone. */
+typedef struct RestoreSource {
+    const char *option; /* borrowed */
+    char *path;
+} RestoreSource;
+
+static bool restore_fail(GError **error, const RestoreSource *from, const char *what)
 {
-    g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "-restore '%s': %s", path, what);
+    g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE, "-%s '%s': %s", from->option, from->path, what);
     return false;
 }
 
 /* Appends to @out until it has @size bytes, or the file ends. Memory is in proportion to the file. */
-static bool restore_read(const char *path, int fd, GByteArray *out, uint64_t size, GError **error)
+static bool restore_read(const RestoreSource *from, int fd, GByteArray *out, uint64_t size,
+                         GError **error)
 {
     ssize_t n = 1;
     while (n > 0 && out->len < size) {
@@ -217,45 +263,50 @@ static bool restore_read(const char *path, int fd, GByteArray *out, uint64_t siz
         n = pread(fd, out->data + at, out->len - at, at);
         g_byte_array_set_size(out, at + (guint)MAX(n, 0));
     }
-    return n >= 0 || restore_fail(error, path, g_strerror(errno));
+    return n >= 0 || restore_fail(error, from, g_strerror(errno));
 }
 
-static bool restore_read_stream(const char *path, int fd, GByteArray *out, GError **error)
+static bool restore_read_stream(const RestoreSource *from, int fd, GByteArray *out, GError **error)
 {
     GError *wrong = NULL;
-    if (!restore_read(path, fd, out, STATE_STREAM_PREFIX, error)) {
+    if (!restore_read(from, fd, out, STATE_STREAM_PREFIX, error)) {
         return false;
     }
     if (out->len == 0) {
-        return restore_fail(error, path, "no state stream: the file is empty");
+        return restore_fail(error, from, "no state stream: the file is empty");
     }
     uint64_t length = state_stream_length(out->data, out->len, &wrong);
     if (length == 0) {
-        restore_fail(error, path, wrong->message);
+        restore_fail(error, from, wrong->message);
         g_error_free(wrong);
         return false;
     }
-    return restore_read(path, fd, out, length, error);
+    return restore_read(from, fd, out, length, error);
 }
 
-static GByteArray *restore_read_file(const char *path, GError **error)
+static GByteArray *restore_read_file(const RestoreSource *from, GError **error)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    int fd = open(from->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     if (fd < 0) {
-        restore_fail(error, path, g_strerror(errno));
+        restore_fail(error, from, g_strerror(errno));
         return NULL;
     }
     g_autoptr(GByteArray) stream = g_byte_array_new();
-    bool ok = restore_read_stream(path, fd, stream, error);
+    bool ok = restore_read_stream(from, fd, stream, error);
     close(fd);
     return ok ? g_steal_pointer(&stream) : NULL;
+}
+
+static bool restore_is_restore(const char *name)
+{
+    return strcmp(name, "restore") == 0 || strcmp(name, "clone") == 0;
 }
 
 bool restore_args_wanted(int argc, char **argv)
 {
     for (int i = 1; i < argc;) {
         RestoreOption o = restore_option_at(argc, argv, i);
-        if (strcmp(o.name, "restore") == 0) {
+        if (restore_is_restore(o.name)) {
             return true;
         }
         i += o.words;
@@ -263,30 +314,52 @@ bool restore_args_wanted(int argc, char **argv)
     return false;
 }
 
-/* The argument of the one -restore; NULL + error. */
-static const char *restore_find_path(int argc, char **argv, GError **error)
+/* The one -restore or -clone: sets *@name, and its argument, *@value. */
+static bool restore_find(int argc, char **argv, const char **name, const char **value,
+                         GError **error)
 {
-    const char *path = NULL;
+    *value = NULL;
     for (int i = 1; i < argc;) {
         RestoreOption o = restore_option_at(argc, argv, i);
-        bool is_restore = strcmp(o.name, "restore") == 0;
-        if (strcmp(o.name, "loadstate") == 0 || (is_restore && (path != NULL || o.value == NULL))) {
+        bool is_restore = restore_is_restore(o.name);
+        if (strcmp(o.name, "loadstate") == 0 ||
+            (is_restore && (*value != NULL || o.value == NULL))) {
             g_set_error(error, OPT_ERROR, OPT_ERROR_SYNTAX,
                         o.value == NULL ? "-%s: needs an argument: -%s file"
-                                        : "-restore: a machine goes on from one state",
+                                        : "-%s: a machine goes on from one state",
                         o.name, o.name);
-            return NULL;
+            return false;
         }
-        path = is_restore ? o.value : path;
+        *name = is_restore ? o.name : *name;
+        *value = is_restore ? o.value : *value;
         i += o.words;
     }
-    return path;
+    return *value != NULL;
 }
 
-char **restore_args_expand(int argc, char **argv, GError **error)
+/* Sets @from, whose path the caller frees. */
+static bool restore_find_source(int argc, char **argv, RestoreSource *from, GError **error)
 {
-    const char *path = restore_find_path(argc, argv, error);
-    g_autoptr(GByteArray) stream = path != NULL ? restore_read_file(path, error) : NULL;
+    const char *value;
+    CloneOptions clone;
+    if (!restore_find(argc, argv, &from->option, &value, error)) {
+        return false;
+    }
+    if (strcmp(from->option, "restore") == 0) {
+        from->path = g_strdup(value);
+        return true;
+    }
+    if (!clone_options_parse(&clone, value, error)) {
+        return false;
+    }
+    from->path = g_strdup(clone.file);
+    clone_options_clear(&clone);
+    return true;
+}
+
+static char **restore_expand_from(const RestoreSource *from, int argc, char **argv, GError **error)
+{
+    g_autoptr(GByteArray) stream = restore_read_file(from, error);
     if (stream == NULL) {
         return NULL;
     }
@@ -296,15 +369,25 @@ char **restore_args_expand(int argc, char **argv, GError **error)
     const char *text = s != NULL ? state_stream_text(s, "directory") : NULL;
     g_autofree char *directory = text != NULL ? machine_text_unescape(text) : NULL;
     if (saved == NULL || directory == NULL) {
-        restore_fail(error, path, saved == NULL ? wrong->message : "it does not name a directory");
+        restore_fail(error, from, saved == NULL ? wrong->message : "it does not name a directory");
         g_clear_error(&wrong);
         return NULL;
     }
     g_autofree char *now = g_get_current_dir();
     char **all = restore_args_merge(argc, argv, saved, directory, now, &wrong);
     if (all == NULL) {
-        restore_fail(error, path, wrong->message);
+        restore_fail(error, from, wrong->message);
         g_error_free(wrong);
     }
+    return all;
+}
+
+char **restore_args_expand(int argc, char **argv, GError **error)
+{
+    RestoreSource from = {.path = NULL};
+    char **all = restore_find_source(argc, argv, &from, error)
+                     ? restore_expand_from(&from, argc, argv, error)
+                     : NULL;
+    g_free(from.path);
     return all;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * -restore FILE: the command line of a saved machine.
+ * -restore FILE, -clone FILE: the command line of a saved machine. restore_clone.h has what -clone changes.
  *
  * The options that the state file carries come first, then the user's. A saved option is left out if the user gives
  * it anew: -chardev, -netdev, -drive, -blockdev, -object and -device by their id (or node name), -nic, -serial,
@@ -23,9 +23,9 @@
 #include <stdbool.h>
 #include "util/loop/thread.h"
 
-/* Whether @argv has -restore. */
+/* Whether @argv has -restore or -clone. */
 bool restore_args_wanted(int argc, char **argv) ANY_THREAD;
-/* The command line with the saved options before the user's. NULL + error: there is a second -restore, the file is no
+/* The command line with the saved options before the user's. NULL + error: there is a second one, the file is no
  * state file, or it has an option that it must not have. The caller owns the result. */
 char **restore_args_expand(int argc, char **argv, GError **error) ANY_THREAD;
 

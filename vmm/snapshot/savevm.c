@@ -253,6 +253,13 @@ bool savevm_co_start(Vm *vm, const char *path, GError **error)
     return true;
 }
 
+void savevm_co_wait(void)
+{
+    while (savevm.state == SAVEVM_ACTIVE) {
+        co_queue_wait(&savevm.ended, "the end of a save");
+    }
+}
+
 bool savevm_co_end(Vm *vm, GError **error)
 {
     int64_t deadline = aio_now_ns(vm->ctx) + SAVEVM_CANCEL_NS;

@@ -53,6 +53,8 @@ bool savevm_co_start(Vm *vm, const char *path, GError **error) coroutine_fn RUNS
  * SAVEVM_CANCEL_NS. False + error: there is no save. */
 bool savevm_co_end(Vm *vm, GError **error) coroutine_fn RUNS_IN_MAIN;
 #define SAVEVM_CANCEL_NS (INT64_C(5) * 1000000000)
+/* Waits until no save is ACTIVE. */
+void savevm_co_wait(void) coroutine_fn RUNS_IN_MAIN;
 SavevmInfo savevm_info(void) RUNS_IN_MAIN;
 
 #endif

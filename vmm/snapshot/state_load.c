@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "hw/virtio/virtio_net.h"
 #include "migration/state_file.h"
 #include "vmm/snapshot/machine_state.h"
 #include "vmm/snapshot/state_open.h"
@@ -31,6 +32,20 @@ static void state_load_ram_at_home(void *opaque)
     enter_iothread(blk_home(l->blk));
     l->ok = l->fd >= 0 ? ram_image_co_map(l->blk, l->fd, STATE_FILE_RAM_OFFSET, l->ram, &l->error)
                        : ram_image_co_load(l->blk, STATE_FILE_RAM_OFFSET, l->ram, &l->error);
+}
+
+/* Each NIC gets a random address, administered locally and QEMU's to look at. */
+static RUNS_IN_MAIN void state_load_renew_macs(const Vm *vm)
+{
+    for (unsigned i = 0; i < vm->machine.devices->len; i++) {
+        Device *dev = vm->machine.devices->pdata[i];
+        if (dev->type == &virtio_net_pci_type) {
+            uint32_t bits = g_random_int();
+            const uint8_t mac[NET_MAC_BYTES] = {
+                0x52, 0x54, 0x00, (uint8_t)(bits >> 16), (uint8_t)(bits >> 8), (uint8_t)bits};
+            virtio_net_set_mac(dev, mac);
+        }
+    }
 }
 
 bool state_load_co_stream(StateLoad *l, GError **error)
@@ -70,6 +85,9 @@ static coroutine_fn RUNS_IN_MAIN bool state_load_from(Vm *vm, StateLoad *l, cons
     if (load == NULL || !state_load_co_memory(l, error) ||
         !machine_state_co_apply(vm, load, token, error)) {
         return false;
+    }
+    if (vm->config->life.new_macs) {
+        state_load_renew_macs(vm);
     }
     vm->run.run_requested = vm->run.run_requested && machine_state_ran(load);
     return true;

@@ -162,6 +162,14 @@ bool vm_co_press_nmi(Vm *vm, GError **error)
     return true;
 }
 
+static void vm_acpi_event(void *opaque, unsigned gpe)
+{
+    Vm *vm = opaque;
+    enter_main();
+    assert_bql();
+    board_raise_gpe(&vm->machine, gpe);
+}
+
 static RUNS_IN_MAIN void vm_fill_env(Vm *vm)
 {
     VmMachine *m = &vm->machine;
@@ -177,6 +185,7 @@ static RUNS_IN_MAIN void vm_fill_env(Vm *vm)
     m->env.balloon_changed = vm_balloon_changed;
     m->env.io_error = vm_io_error;
     m->env.tray_moved = vm_tray_moved;
+    m->env.acpi_event = vm_acpi_event;
 }
 
 /* ---- building ---- */

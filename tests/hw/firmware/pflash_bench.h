@@ -39,9 +39,9 @@ static inline FlashBench *flash_bench_new(const char *disk, const char *properti
     f->dev = virtio_bench_device_of(f->bench, &pflash_type, properties);
     enter_main();
     pflash_map(f->dev, FLASH_GPA);
-    guest_ram_log_stop(f->dev->env->ram); /* the array is memory, too, and is logged from here on */
-    if (!guest_ram_log_start(f->dev->env->ram, NULL)) {
-        fail();
+    guest_ram_log_stop(&f->m->ram); /* begins again, with the flash's memory */
+    if (!guest_ram_log_start(&f->m->ram, NULL)) {
+        g_error("dirty memory is not logged");
     }
     return f;
 }

@@ -24,6 +24,34 @@ static void the_state_table_is_complete(void **state)
     assert_true(state_check_coverage(pflash_type.state, &error));
 }
 
+/* ---- the array in a saved machine's memory ---- */
+
+static const RamBlock *array_block(const FlashBench *f)
+{
+    for (unsigned i = 0; i < f->m->ram.count; i++) {
+        if (f->m->ram.blocks[i].gpa == FLASH_GPA) {
+            return &f->m->ram.blocks[i];
+        }
+    }
+    return NULL;
+}
+
+/* The array is in the machine's memory, which is saved while the guest programs it. */
+static void a_program_marks_the_array(void **state)
+{
+    FlashBench *f = *state;
+    uint64_t dirty = 0;
+    enter_main();
+    flash_program(f, 0x3004, 0x55);
+    guest_ram_log_take(array_block(f), 0, SIZE / GUEST_RAM_PAGE, &dirty);
+    assert_int_equal(dirty, 1 << 3);
+    flash_write(f, 0x5000, 0x20, 1);
+    flash_write(f, 0x5000, 0xd0, 1);
+    dirty = 0;
+    guest_ram_log_take(array_block(f), 0, SIZE / GUEST_RAM_PAGE, &dirty);
+    assert_int_equal(dirty, 1 << 5);
+}
+
 /* ---- every mode ---- */
 
 static const struct {
@@ -264,6 +292,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(the_state_table_is_complete),
+        TEST(a_program_marks_the_array),
         TEST(each_mode_is_saved_and_loaded),
         TEST(each_mode_is_reset),
         TEST(a_damaged_state_is_refused),

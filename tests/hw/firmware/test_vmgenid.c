@@ -112,8 +112,19 @@ static void an_address_that_is_not_ram_is_ignored(void **unused)
     assert_memory_equal(ram(PAGE), guid_bytes, 16);
 }
 
-static void a_loaded_machine_gets_the_new_guid(void **unused)
+static unsigned events, last_event;
+
+static void note_event(void *opaque, unsigned gpe)
 {
+    assert_bql();
+    events++;
+    last_event = gpe;
+}
+
+static void a_loaded_machine_gets_the_new_guid_and_is_notified(void **unused)
+{
+    events = 0;
+    m->env.acpi_event = note_event;
     dev = fake_device(m, "vmgenid", "guid=" GUID);
     assert_int_equal(write_address(PAGE), 0);
     memset(ram(PAGE), 0xee, 16); /* the GUID of the machine that was saved */
@@ -121,6 +132,12 @@ static void a_loaded_machine_gets_the_new_guid(void **unused)
     assert_true(dev->type->post_load(dev, NULL));
     bql_unlock();
     assert_memory_equal(ram(PAGE), guid_bytes, 16);
+    assert_int_equal(events, 1);
+    assert_int_equal(last_event, VMGENID_GPE);
+    bql_lock();
+    assert_true(dev->type->post_load(dev, NULL)); /* the same process again, as for a rewind */
+    bql_unlock();
+    assert_int_equal(events, 1);
 }
 
 static void a_reset_forgets_the_address(void **unused)
@@ -254,7 +271,7 @@ int main(void)
         TEST(firmware_reads_a_page_with_the_guid),
         TEST(the_guid_goes_to_the_address_that_firmware_writes),
         TEST(an_address_that_is_not_ram_is_ignored),
-        TEST(a_loaded_machine_gets_the_new_guid),
+        TEST(a_loaded_machine_gets_the_new_guid_and_is_notified),
         TEST(a_reset_forgets_the_address),
         TEST(the_board_places_it_without_firmware),
         TEST(auto_is_a_random_guid),

@@ -180,6 +180,20 @@ static void test_gpe_registers(void **unused)
     assert_false(m->gsi_level[SCI]);
 }
 
+static void test_a_gpe_that_occurs_once_is_there_until_it_is_cleared(void **unused)
+{
+    fake_out32(m, PM + 0x28, 1 << 5);
+    bql_lock();
+    lpc_raise_gpe(lpc, 5);
+    lpc_raise_gpe(lpc, 6); /* not enabled */
+    bql_unlock();
+    assert_int_equal(fake_in32(m, PM + 0x20), 3 << 5);
+    assert_true(m->gsi_level[SCI]);
+    fake_out32(m, PM + 0x20, 1 << 5);
+    assert_int_equal(fake_in32(m, PM + 0x20), 1 << 6);
+    assert_false(m->gsi_level[SCI]);
+}
+
 static void test_timer_goes_on_after_save_and_load(void **unused)
 {
     assert_true(state_check_coverage(lpc->type->state, NULL));
@@ -236,6 +250,7 @@ int main(void)
         TEST(test_soft_off),
         TEST(test_reset_register),
         TEST(test_gpe_registers),
+        TEST(test_a_gpe_that_occurs_once_is_there_until_it_is_cleared),
         TEST(test_timer_goes_on_after_save_and_load),
         TEST(test_hostile_accesses_do_no_harm),
     };

@@ -94,14 +94,103 @@ static void a_command_needs_the_port_of_its_agent(void **state)
                   "-exec-port");
 }
 
+static void a_clone_has_consoles_of_its_own(void **state)
+{
+    assert_merged("serial file:x|serial pty|serial stdio|debugcon file:y", "skiff -clone s",
+                  "skiff -serial null -serial null -serial stdio -debugcon null -clone s");
+    assert_merged("serial unix:p,server=on|serial tcp:h:1|serial chardev:c|serial none|serial bad",
+                  "skiff -clone s",
+                  "skiff -serial null -serial tcp:h:1 -serial chardev:c -serial none -serial bad "
+                  "-clone s");
+    assert_merged("chardev socket,id=a,path=p,server=on,wait=off|chardev file,id=b,path=f,mux=on",
+                  "skiff -clone s", "skiff -chardev null,id=a -chardev null,id=b,mux=on -clone s");
+    assert_merged("chardev socket,id=a,path=p|chardev null,id=b|chardev stdio,id=c|chardev file",
+                  "skiff -clone s",
+                  "skiff -chardev socket,id=a,path=p -chardev null,id=b -chardev stdio,id=c "
+                  "-chardev file -clone s");
+    assert_merged("chardev {\"backend\":\"file\",\"id\":\"a\",\"path\":\"f\"}", "skiff -clone s",
+                  "skiff -chardev null,id=a -clone s");
+    assert_merged("serial file:x", "skiff -restore s", "skiff -serial file:x -restore s");
+    assert_merged("serial file:x", "skiff -clone s -serial file:y",
+                  "skiff -clone s -serial file:y");
+}
+
+static void standard_streams_are_the_commands(void **state)
+{
+    assert_merged("exec-port|serial mon:stdio|chardev stdio,id=c", "skiff -restore s -exec x",
+                  "skiff -exec-port -serial null -chardev null,id=c -restore s -exec x");
+    assert_merged("exec-port|serial stdio", "skiff -restore s",
+                  "skiff -exec-port -serial stdio -restore s");
+}
+
+static void a_clone_is_another_machine(void **state)
+{
+    assert_merged("device vmgenid,guid=00112233-4455-6677-8899-aabbccddeeff,id=g|device x,id=y",
+                  "skiff -clone s",
+                  "skiff -device driver=vmgenid,id=g,guid=auto -device x,id=y -clone s");
+    assert_merged("device {\"driver\":\"vmgenid\"}", "skiff -clone s",
+                  "skiff -device driver=vmgenid,guid=auto -clone s");
+    assert_merged("device vmgenid,guid=x,id=g", "skiff -restore s",
+                  "skiff -device vmgenid,guid=x,id=g -restore s");
+    assert_merged("device vmgenid,guid=x,id=g", "skiff -clone s -device vmgenid,guid=y,id=g",
+                  "skiff -clone s -device vmgenid,guid=y,id=g");
+    assert_merged("device vhost-vsock-pci,guest-cid=3,id=a,,b", "skiff -clone s,cid=77",
+                  "skiff -device driver=vhost-vsock-pci,id=a,,b,guest-cid=77 -clone s,cid=77");
+    assert_merged("device vhost-vsock-pci,guest-cid=3", "skiff -clone s,mac=random",
+                  "skiff -device vhost-vsock-pci,guest-cid=3 -clone s,mac=random");
+    assert_merged("m 64", "skiff -clone s,cid=77",
+                  "cid=77: the saved machine has no vhost-vsock-pci");
+}
+
+#define BINDS                                                                                      \
+    " binds a port or path of the host, which only one machine can have: give -%s anew%s, with "   \
+    "another one or without"
+
+static void assert_binds(const char *name, const char *value, const char *with)
+{
+    g_autofree char *saved = g_strdup_printf("%s %s", name, value);
+    g_autofree char *says =
+        g_strdup_printf("the saved option -%s %s" BINDS, name, value, name, with);
+    g_autofree char *kept = g_strdup_printf("skiff -%s %s -restore s", name, value);
+    assert_merged(saved, "skiff -clone s", says);
+    assert_merged(saved, "skiff -restore s", kept);
+}
+
+static void what_clones_cannot_share_is_refused_by_name(void **state)
+{
+    assert_binds("netdev", "user,id=n,hostfwd=tcp::1-:1", " with the same id");
+    assert_binds("nic", "user,hostfwd=tcp::1-:1", "");
+    assert_binds("netdev", "stream,id=n,server=on,addr.type=unix,addr.path=x", " with the same id");
+    assert_binds("netdev", "dgram,id=n,local.type=inet,local.port=1", " with the same id");
+    assert_binds("netdev", "socket,id=n,listen=:1", " with the same id");
+    assert_merged("netdev user,id=n,hostfwd=tcp::1-:1", "skiff -clone s -netdev user,id=n",
+                  "skiff -clone s -netdev user,id=n");
+    assert_merged("netdev stream,id=n,server=off,addr.type=unix,addr.path=x", "skiff -clone s",
+                  "skiff -netdev stream,id=n,server=off,addr.type=unix,addr.path=x -clone s");
+}
+
 /* What a hostile file may have. */
 static void options_that_are_no_machines_are_refused(void **state)
 {
-    static const char *const process[] = {
-        "qmp tcp::4444",    "D /x",          "pidfile /x",  "sandbox off", "run-with user=root",
-        "daemonize",        "restore x",     "loadstate x", "monitor pty", "gdb tcp::1",
-        "notify unix:/x",   "trace *",       "timeout 1",   "s",           "mon chardev=x",
-        "msg timestamp=on", "qmp-pretty pty"};
+    static const char *const process[] = {"qmp tcp::4444",
+                                          "D /x",
+                                          "pidfile /x",
+                                          "sandbox off",
+                                          "run-with user=root",
+                                          "daemonize",
+                                          "restore x",
+                                          "loadstate x",
+                                          "monitor pty",
+                                          "gdb tcp::1",
+                                          "notify unix:/x",
+                                          "trace *",
+                                          "timeout 1",
+                                          "s",
+                                          "mon chardev=x",
+                                          "msg timestamp=on",
+                                          "qmp-pretty pty",
+                                          "clone x",
+                                          "snapshot-at READY,file=x"};
     for (unsigned i = 0; i < G_N_ELEMENTS(process); i++) {
         g_autofree char *saved = g_strconcat("m 64|", process[i], NULL);
         g_autofree char *says = g_strdup_printf(
@@ -194,6 +283,16 @@ static void what_is_no_state_is_refused(void **state)
     assert_refused("skiff -restore a -restore b", "one state");
     assert_refused("skiff -restore a -loadstate b", "one state");
     assert_refused("skiff -restore a -loadstate", "-loadstate: needs an argument");
+    assert_refused("skiff -clone", "-clone: needs an argument");
+    assert_refused("skiff -clone a -restore b", "one state");
+    assert_refused("skiff -clone a -loadstate b", "one state");
+    assert_refused("skiff -clone /no/such,,x", "-clone '/no/such,x': No such file");
+    assert_refused("skiff -clone /no/such,cid=2", "cid: a guest's is 3 or more");
+    assert_refused("skiff -clone /no/such,cid=4294967295", "cid=4294967295");
+    assert_refused("skiff -clone /no/such,mac=52:54:00:12:34:56", "expects one of same, random");
+    assert_refused("skiff -clone mac=random", "option 'file' is missing");
+    assert_refused("skiff -clone /no/such,x=y", "no option 'x'");
+    assert_refused("skiff -clone file=", "needs the name of a file");
     assert_refused("skiff -restore /no/such", "-restore '/no/such': No such file");
     assert_refused("skiff -restore /dev/null", "-restore '/dev/null': ");
     assert_refused("skiff -restore /dev/zero",
@@ -208,6 +307,10 @@ int main(void)
         cmocka_unit_test(options_that_are_given_anew_replace_the_saved),
         cmocka_unit_test(words_that_are_arguments_are_no_options),
         cmocka_unit_test(a_command_needs_the_port_of_its_agent),
+        cmocka_unit_test(a_clone_has_consoles_of_its_own),
+        cmocka_unit_test(standard_streams_are_the_commands),
+        cmocka_unit_test(a_clone_is_another_machine),
+        cmocka_unit_test(what_clones_cannot_share_is_refused_by_name),
         cmocka_unit_test(options_that_are_no_machines_are_refused),
         cmocka_unit_test(programs_are_not_run_for_a_file),
         cmocka_unit_test(relative_paths_are_those_of_the_saved_directory),

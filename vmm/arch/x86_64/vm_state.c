@@ -47,6 +47,9 @@ static const StateField ioapic_fields[] = {
 static const StateDesc ioapic_desc = TABLE("ioapic", Ioapic, ioapic_fields);
 
 typedef struct kvm_pit_channel_state Channel;
+#define PIT_MODE_LAST 7
+/* A counter that KVM runs no timer for, as for one that was never programmed, whose mode is 0xff in KVM. */
+#define PIT_MODE_SILENT 5
 static const StateField channel_fields[] = {STATE_FIELD_MAX(Channel, STATE_U32, count, 0x10000),
                                             STATE_FIELD(Channel, STATE_U16, latched_count),
                                             U8_MAX(Channel, count_latched, 4),
@@ -56,7 +59,7 @@ static const StateField channel_fields[] = {STATE_FIELD_MAX(Channel, STATE_U32, 
                                             U8_MAX(Channel, write_state, 4),
                                             U8(Channel, write_latch),
                                             U8_MAX(Channel, rw_mode, 3),
-                                            U8(Channel, mode),
+                                            U8_MAX(Channel, mode, PIT_MODE_LAST),
                                             U8_MAX(Channel, bcd, 1),
                                             U8_MAX(Channel, gate, 1),
                                             STATE_PADDING(Channel, count_load_time),
@@ -80,20 +83,9 @@ static const StateField vm_fields[] = {STATE_STRUCTS(ArchVmState, pics, &pic_des
                                        STATE_PADDING(ArchVmState, pad),
                                        {0}};
 
-#define PIT_MODE_MAX 7
-#define PIT_MODE_NONE 0xff /* KVM's, until the guest sets one */
-
 static bool vm_state_check(const void *state, GError **error)
 {
     const ArchVmState *s = state;
-    for (unsigned i = 0; i < G_N_ELEMENTS(s->pit.channels); i++) {
-        uint8_t mode = s->pit.channels[i].mode;
-        if (mode > PIT_MODE_MAX && mode != PIT_MODE_NONE) {
-            g_set_error(error, STATE_ERROR, STATE_ERROR_VALUE,
-                        "counter %u of the PIT: mode is %u, more than %d", i, mode, PIT_MODE_MAX);
-            return false;
-        }
-    }
     if (s->ioapic.base_address == X86_IOAPIC_BASE) {
         return true;
     }
@@ -161,7 +153,11 @@ bool arch_vm_save(Kvm *kvm, ArchVmState *state, GError **error)
         return false;
     }
     for (unsigned i = 0; i < G_N_ELEMENTS(state->pit.channels); i++) {
-        state->pit.channels[i].count_load_time = 0; /* of this host's clock */
+        Channel *c = &state->pit.channels[i];
+        c->count_load_time = 0; /* of this host's clock */
+        if (c->mode > PIT_MODE_LAST) {
+            c->mode = PIT_MODE_SILENT; /* never programmed */
+        }
     }
     state->clock_ns = x86_vm_clock_get(kvm);
     return true;

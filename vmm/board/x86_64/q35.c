@@ -349,6 +349,11 @@ void board_press_power_button(VmMachine *m)
     lpc_press_power_button(board_find(m, "ich9-lpc"));
 }
 
+void board_raise_gpe(VmMachine *m, unsigned gpe)
+{
+    lpc_raise_gpe(board_find(m, "ich9-lpc"), gpe);
+}
+
 /* Loads tables and kernel into RAM. In a worker, since it reads whole files. */
 static int board_load(void *opaque)
 {
