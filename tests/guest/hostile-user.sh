@@ -74,6 +74,8 @@ test_options_of_QEMU_that_skiff_lacks() {
     done
     with "no display ':1'" -vnc :1
     with '/no/such/state' -loadstate /no/such/state
+    with 'one state' -loadvm x -loadstate y
+    with 'one state' -restore a -loadvm x
     with "-loadvm x: No block device can accept snapshots" -loadvm x
     with "'/dev/null'" -loadstate /dev/null
     with '/no/such/state' -restore /no/such/state

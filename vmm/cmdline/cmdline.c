@@ -254,5 +254,9 @@ CmdlineResult cmdline_parse(VmConfig *config, int argc, char **argv, GError **er
             return CMDLINE_ERROR;
         }
     }
+    if (config->life.load_state != NULL && config->life.load_tag != NULL) {
+        cmdline_fail(error, "loadvm", "a machine goes on from one state");
+        return CMDLINE_ERROR;
+    }
     return cmdline_check_accelerators(config, error) ? CMDLINE_RUN : CMDLINE_ERROR;
 }
