@@ -157,23 +157,27 @@ static RUNS_IN_IOTHREAD int free_check(const BlockNode *n, const GArray *places,
     return qcow2_check_overlap(n, host, f->count << bits);
 }
 
-int qcow2_co_free_extent(BlockNode *n, Qcow2Free *f)
+int qcow2_co_free_some(BlockNode *n, Qcow2Free *f)
 {
     Qcow2State *s = n->state;
+    uint64_t length = f->count, done = 0;
+    int ret = f->discard ? free_discard(n, f->cluster, f->count, &length) : 0;
+    if (ret == 0) {
+        ret = qcow2_co_change_refcounts(n, f->cluster, length, -1, &done);
+    }
+    if (done > 0) {
+        qcow2_note_free(&s->w, f->cluster);
+    }
+    f->cluster += done;
+    f->count -= done;
+    return ret;
+}
+
+int qcow2_co_free_extent(BlockNode *n, Qcow2Free *f)
+{
     int ret = 0;
     while (f->count > 0 && ret == 0) {
-        uint64_t length = f->count, done = 0;
-        if (f->discard) {
-            ret = free_discard(n, f->cluster, f->count, &length);
-        }
-        if (ret == 0) {
-            ret = qcow2_co_change_refcounts(n, f->cluster, length, -1, &done);
-        }
-        if (done > 0) {
-            qcow2_note_free(&s->w, f->cluster);
-        }
-        f->cluster += done;
-        f->count -= done;
+        ret = qcow2_co_free_some(n, f);
     }
     return ret;
 }

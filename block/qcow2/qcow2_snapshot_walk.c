@@ -10,8 +10,6 @@
 #include <errno.h>
 #include "block/qcow2/qcow2_int.h"
 
-#define WALK_FREE 16u /* clusters that are freed at a time */
-
 bool qcow2_walk_ended(const Qcow2Walk *k)
 {
     return k->index >= k->count;
@@ -26,7 +24,7 @@ void qcow2_walk_clear(Qcow2Walk *k)
 /* ---- counts ---- */
 
 /* A discard of the host can take long, and there can be one for each cluster. So if a drained section
- * waits for this step, the host's space stays allocated, except for at most WALK_FREE clusters. */
+ * waits for this step, the host's space stays allocated, but for the discard that runs. */
 static coroutine_fn RUNS_IN_IOTHREAD int walk_lower(BlockNode *n, const GArray *runs)
 {
     const Qcow2State *s = n->state;
@@ -34,11 +32,8 @@ static coroutine_fn RUNS_IN_IOTHREAD int walk_lower(BlockNode *n, const GArray *
     for (unsigned i = 0; i < runs->len && ret == 0; i++) {
         Qcow2Free run = g_array_index(runs, Qcow2Free, i);
         while (run.count > 0 && ret == 0) {
-            Qcow2Free f = {.cluster = run.cluster, .count = MIN(run.count, WALK_FREE)};
-            f.discard = n->quiesced == 0 || s->snap.kind == BLOCK_SNAPSHOT_APPLY;
-            run.cluster += f.count;
-            run.count -= f.count;
-            ret = qcow2_co_free_extent(n, &f);
+            run.discard = n->quiesced == 0 || s->snap.kind == BLOCK_SNAPSHOT_APPLY;
+            ret = qcow2_co_free_some(n, &run);
         }
     }
     return ret;

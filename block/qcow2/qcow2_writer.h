@@ -298,6 +298,8 @@ void qcow2_co_free_all(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
 /* Decrements one extent at once, and shortens it by what is done. No reference to it is left on disk
  * or in a request. 0 or -errno. */
 int qcow2_co_free_extent(BlockNode *n, Qcow2Free *f) coroutine_fn RUNS_IN_IOTHREAD;
+/* The same for its first clusters, with one discard at most. */
+int qcow2_co_free_some(BlockNode *n, Qcow2Free *f) coroutine_fn RUNS_IN_IOTHREAD;
 /* Commits, so that clusters become free that wait for it, and begins @use anew. False: there are
  * none, or the commit has failed. */
 bool qcow2_co_reclaim(BlockNode *n, Qcow2Use *use) coroutine_fn RUNS_IN_IOTHREAD;

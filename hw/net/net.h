@@ -136,8 +136,8 @@ typedef struct NetType {
      * wait for some seconds. May be NULL. */
     void (*leave)(NetBackend *b);
     /* A coroutine in the client's home: makes @config effective. One call at a time for each back end,
-     * whether queues are started or not. It waits for the host's kernel (a worker) at most, never for main
-     * or a peer. False: the host refuses, which the back end logs; what of @config is effective is not
+     * whether queues are started or not. It waits for the host's kernel (a worker), for a limited time, and
+     * never for main or a peer. False: the host refuses, which the back end logs; what of @config is effective is not
      * known, but no offload is that neither this nor the last call named. NULL: there is nothing to do. */
     bool (*co_configure)(NetBackend *b, const NetConfig *config);
 

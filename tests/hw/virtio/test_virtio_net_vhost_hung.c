@@ -155,9 +155,16 @@ static void a_nic_with_a_hung_kernel_can_be_unplugged(void **state)
     sys_fault_set(&(SysFault){.calls = "ioctl", .count = 1, .hold = true});
     bring_up(f, ALL_FEATURES);
     give_up_the_hung_call(f);
+    VhostLingering *l = f->nic->vhost.vhost.lingering;
+    atomic_fetch_add(&l->references, 1);
     virtio_bench_unplug(f->bench, f->dev);
     f->dev = NULL;
+    assert_int_equal(atomic_load(&l->count), 1);
     sys_fault_release();
+    while (atomic_load(&l->count) != 0) {
+        aio_context_step(f->bench->main_ctx, true);
+    }
+    vhost_lingering_unref(l);
 }
 
 static void pairs_that_hang_are_given_up_together(void **state)
@@ -180,6 +187,7 @@ static void pairs_that_hang_are_given_up_together(void **state)
     assert_int_equal(running, 0);
     assert_int_equal(users, 0);
     await_running(f, 0);
+    await_no_kernel_that_lingers(f);
 }
 
 int main(void)
