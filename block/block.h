@@ -230,6 +230,7 @@ typedef struct BlockSnapshotRun BlockSnapshotRun;
 BlockSnapshotRun *block_node_co_snapshot_begin(BlockNode *n, const BlockSnapshotOp *op, int *ret,
                                                GError **error) coroutine_fn RUNS_IN_MAIN;
 void block_snapshot_co_run(BlockSnapshotRun *s) coroutine_fn RUNS_IN_MAIN;
+BlockNode *block_snapshot_node(const BlockSnapshotRun *s) RUNS_IN_MAIN; /* borrowed */
 /* Frees @s. 0, or -errno with @error. */
 int block_snapshot_co_end(BlockSnapshotRun *s, GError **error) coroutine_fn RUNS_IN_MAIN;
 /* Creation in more parts, for a snapshot of several disks at one point in time. prepare does what can

@@ -16,8 +16,10 @@ typedef struct BlockImageText {
 
 /* Appends all lines about the image to @out. */
 void block_image_append_text(GString *out, const BlockImageText *image) ANY_THREAD;
-/* Appends the table of snapshots, if there are any. */
+/* Appends a title and the table of snapshots, if there are any. */
 void block_image_append_snapshots(GString *out, const BlockImageInfo *info) ANY_THREAD;
+/* Appends the table only, also if it has no rows. */
+void block_image_append_snapshot_table(GString *out, const BlockImageInfo *info) ANY_THREAD;
 /* Returns "1.5 GiB", owned by the caller. */
 char *block_size_text(uint64_t size) ANY_THREAD;
 

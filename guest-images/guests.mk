@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The bare-metal guests: every guest-images/src/NAME.c with guest-images/lib becomes
 # build/guests/NAME.elf (ELF64, PVH) and build/guests/NAME.mb.elf (ELF32, Multiboot 1);
-# every guest-images/src/NAME.S becomes the raw image build/guests/NAME.bin; guests about flash also become
+# every guest-images/src/NAME.S becomes the raw image build/guests/NAME.bin; guests that use flash also become
 # build/guests/NAME.rom, firmware of 128 KiB that ends at 4 GiB. See README.md there.
 
 GUEST_CC ?= x86_64-linux-gnu-gcc
@@ -24,7 +24,7 @@ GUEST_ELF := $(GUEST_NAMES:%=$(GUEST_OUT)/%.elf)
 GUEST_MB_ELF := $(GUEST_NAMES:%=$(GUEST_OUT)/%.mb.elf)
 GUEST_BIN := $(GUEST_RAW:%=$(GUEST_OUT)/%.bin)
 
-GUEST_ROM := $(patsubst %,$(GUEST_OUT)/%.rom,$(filter pflash-%,$(GUEST_NAMES)))
+GUEST_ROM := $(patsubst %,$(GUEST_OUT)/%.rom,$(filter pflash-% mix,$(GUEST_NAMES)))
 GUEST_ROM_SIZE := 0x20000
 GUEST_ROM_BASE := 0xfffe0000
 

@@ -84,7 +84,7 @@ void vm_config_clear(VmConfig *config)
         config->control.gdb,         config->control.exec,       config->process.notify,
         config->process.snapshot_at, config->accelerators.other, config->machine.boot.order,
         config->machine.boot.once,   config->machine.pflash[0],  config->machine.pflash[1],
-        config->life.load_state};
+        config->life.load_state,     config->life.load_tag};
     for (unsigned i = 0; i < G_N_ELEMENTS(strings); i++) {
         g_free(strings[i]);
     }

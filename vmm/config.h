@@ -98,6 +98,7 @@ typedef struct LifeConfig {
     WatchdogAction watchdog;
     unsigned timeout_s; /* 0: none */
     char *load_state;   /* -loadstate, -restore; NULL: the machine starts at power-on */
+    char *load_tag;     /* -loadvm */
     bool map_state;     /* -restore, -clone: memory is mapped from the file */
     bool new_macs;      /* -clone mac=random */
 } LifeConfig;

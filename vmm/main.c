@@ -23,6 +23,7 @@
 #include "vmm/sandbox/sandbox.h"
 #include "vmm/exec/exec_vm.h"
 #include "vmm/cmdline/restore_args.h"
+#include "vmm/snapshot/snapshot_job.h"
 #include "vmm/snapshot/state_load.h"
 #include "vmm/template/template.h"
 #include "vmm/startup.h"
@@ -161,9 +162,10 @@ static void main_start(void *opaque)
     g_autoptr(GError) error = NULL;
     vm_operation_begin(&m->vm.run);
     m->vm.run.run_requested = !m->config.life.start_stopped && !m->vm.life.quitting;
-    const char *state = m->config.life.load_state;
+    const char *state = m->config.life.load_state, *tag = m->config.life.load_tag;
     bool ok = startup_co_build(&m->vm, &error) &&
               (state == NULL || state_load_co(&m->vm, state, m->config.life.map_state, &error)) &&
+              (tag == NULL || snapshot_load_co_at_start(&m->vm, tag, &error)) &&
               main_co_write_pidfile(m, &error) && main_co_confine(m, &error);
     if (ok) {
         daemon_report(EXIT_STATUS_OK);

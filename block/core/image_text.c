@@ -47,11 +47,16 @@ static void text_append_snapshot(GString *out, const BlockSnapshotInfo *s)
 
 void block_image_append_snapshots(GString *out, const BlockImageInfo *info)
 {
-    if (info->snapshot_count == 0) {
-        return;
+    if (info->snapshot_count > 0) {
+        g_string_append(out, "Snapshot list:\n");
+        block_image_append_snapshot_table(out, info);
     }
-    g_string_append_printf(out, "Snapshot list:\n%-10s%-17s%8s%20s%13s%11s\n", "ID", "TAG",
-                           "VM SIZE", "DATE", "VM CLOCK", "ICOUNT");
+}
+
+void block_image_append_snapshot_table(GString *out, const BlockImageInfo *info)
+{
+    g_string_append_printf(out, "%-10s%-17s%8s%20s%13s%11s\n", "ID", "TAG", "VM SIZE", "DATE",
+                           "VM CLOCK", "ICOUNT");
     for (unsigned i = 0; i < info->snapshot_count; i++) {
         text_append_snapshot(out, &info->snapshots[i]);
     }

@@ -89,6 +89,11 @@ static coroutine_fn RUNS_IN_MAIN void snapshot_co_steps(BlockSnapshotRun *s)
     }
 }
 
+BlockNode *block_snapshot_node(const BlockSnapshotRun *s)
+{
+    return s->node;
+}
+
 /* ---- in main ---- */
 
 static coroutine_fn RUNS_IN_MAIN void snapshot_co_run_drained(BlockSnapshotRun *s)

@@ -65,9 +65,10 @@ NO_THREAD_SAFETY_ANALYSIS void vm_operation_end(RunState *rs)
 static StopReason run_state_more_severe(StopReason first, StopReason second)
 {
     static const uint8_t severity[STOP_REASON_COUNT] = {
-        [STOP_PRELAUNCH] = 0,      [STOP_PAUSED] = 0,   [STOP_SAVE_VM] = 0,
-        [STOP_DEBUG] = 1,          [STOP_IO_ERROR] = 2, [STOP_WATCHDOG] = 2,
-        [STOP_GUEST_PANICKED] = 2, [STOP_SHUTDOWN] = 3, [STOP_INTERNAL_ERROR] = 3,
+        [STOP_PRELAUNCH] = 0,      [STOP_PAUSED] = 0,         [STOP_SAVE_VM] = 0,
+        [STOP_RESTORE_VM] = 0,     [STOP_DEBUG] = 1,          [STOP_IO_ERROR] = 2,
+        [STOP_WATCHDOG] = 2,       [STOP_GUEST_PANICKED] = 2, [STOP_SHUTDOWN] = 3,
+        [STOP_INTERNAL_ERROR] = 3,
     };
     return severity[second] > severity[first] ? second : first;
 }

@@ -66,8 +66,9 @@ typedef enum StopReason {
     STOP_GUEST_PANICKED,
     STOP_SHUTDOWN,
     STOP_WATCHDOG,
-    STOP_DEBUG,   /* stopped by gdb */
-    STOP_SAVE_VM, /* by savevm-start, for a saved state */
+    STOP_DEBUG,      /* stopped by gdb */
+    STOP_SAVE_VM,    /* for a saved state */
+    STOP_RESTORE_VM, /* for the load of one */
     STOP_REASON_COUNT,
 } StopReason;
 

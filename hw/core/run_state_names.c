@@ -3,9 +3,9 @@
 
 static const char *run_state_reason_name(const RunState *rs)
 {
-    static const char *const reasons[] = {"prelaunch",      "paused",         "io-error",
-                                          "internal-error", "guest-panicked", "shutdown",
-                                          "watchdog",       "debug",          "save-vm"};
+    static const char *const reasons[] = {
+        "prelaunch", "paused",   "io-error", "internal-error", "guest-panicked",
+        "shutdown",  "watchdog", "debug",    "save-vm",        "restore-vm"};
     return reasons[rs->reason];
 }
 

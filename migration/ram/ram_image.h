@@ -101,6 +101,9 @@ int ram_image_co_begin(RamImageSave *s, RamImage *image) coroutine_fn RUNS_IN_IO
 int ram_image_co_pass(RamImageSave *s, const RamPages *pages) coroutine_fn RUNS_IN_IOTHREAD;
 int ram_image_co_end(RamImageSave *s, RamImage *image, int ret) coroutine_fn RUNS_IN_IOTHREAD;
 
+/* Whether the image at @offset is complete and one of RAM like @ram. False + @error. */
+bool ram_image_co_check(BlockBackend *blk, uint64_t offset, const GuestRam *ram, GError **error)
+    coroutine_fn RUNS_IN_IOTHREAD;
 /* Reads the image at @offset into @ram, which nothing else uses: the VM is stopped. False + @error: with
  * RAM_IMAGE_ERROR_IO parts of RAM may have changed, else nothing has. */
 bool ram_image_co_load(BlockBackend *blk, uint64_t offset, const GuestRam *ram, GError **error)

@@ -125,6 +125,16 @@ static coroutine_fn RUNS_IN_IOTHREAD bool ram_load_check(RamImageLoad *l, RamIma
            ram_load_maps(l, s, error);
 }
 
+bool ram_image_co_check(BlockBackend *blk, uint64_t offset, const GuestRam *ram, GError **error)
+{
+    RamImage image;
+    RamImageLoad l = {.blk = blk, .offset = offset, .ram = ram};
+    RamStreams s = {.image = &image};
+    bool ok = ram_load_check(&l, &image, &s, error);
+    ram_pages_free(&s.pages);
+    return ok;
+}
+
 bool ram_image_co_load(BlockBackend *blk, uint64_t offset, const GuestRam *ram, GError **error)
 {
     RamImage image;

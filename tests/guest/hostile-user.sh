@@ -69,11 +69,14 @@ test_options_of_QEMU_that_skiff_lacks() {
     for option in cdrom usb watchdog L d mem-path virtfs fsdev; do
         with "no -$option; nearest is" "-$option" x
     done
-    for option in loadvm incoming tpmdev audiodev icount numa plugin no-acpi; do
+    for option in incoming tpmdev audiodev icount numa plugin no-acpi; do
         with "no -$option: " "-$option" x
     done
     with "no display ':1'" -vnc :1
     with '/no/such/state' -loadstate /no/such/state
+    with 'one state' -loadvm x -loadstate y
+    with 'one state' -restore a -loadvm x
+    with "-loadvm x: No block device can accept snapshots" -loadvm x
     with "'/dev/null'" -loadstate /dev/null
     with '/no/such/state' -restore /no/such/state
     with "'/dev/null'" -restore /dev/null

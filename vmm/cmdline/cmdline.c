@@ -81,6 +81,8 @@ static const CmdlineOption cmdline_options[] = {
     {"S", NULL, "do not start the processors", cmdline_flag, FIELD(life.start_stopped)},
     {"loadstate", "file", "go on from a state that savevm-start has saved, in the same machine",
      cmdline_string, FIELD(life.load_state)},
+    {"loadvm", "tag", "go on from a snapshot that savevm has made in the disks", cmdline_string,
+     FIELD(life.load_tag)},
     {"restore", "file",
      "go on from a saved state: needs no other option, and takes those given anew", cmdline_restore,
      0}, /* main() has put the saved options before it */
@@ -138,9 +140,9 @@ static const CmdlineOption cmdline_options[] = {
 
 /* Of the process, not of the machine: VmConfig.options is without them. */
 static const char *const cmdline_process_options[] = {
-    "D",        "clone",   "S",       "daemonize",   "echr",    "exec",  "gdb",        "loadstate",
-    "mon",      "monitor", "msg",     "notify",      "pidfile", "qmp",   "qmp-pretty", "restore",
-    "run-with", "s",       "sandbox", "snapshot-at", "timeout", "trace", NULL};
+    "D",       "clone",    "S",       "daemonize", "echr",        "exec",    "gdb",   "loadstate",
+    "loadvm",  "mon",      "monitor", "msg",       "notify",      "pidfile", "qmp",   "qmp-pretty",
+    "restore", "run-with", "s",       "sandbox",   "snapshot-at", "timeout", "trace", NULL};
 
 /* The first of the names of one option. */
 static const char *cmdline_canonical_name(const char *name)
@@ -251,6 +253,10 @@ CmdlineResult cmdline_parse(VmConfig *config, int argc, char **argv, GError **er
         if (!cmdline_take(config, argc, argv, &i, error)) {
             return CMDLINE_ERROR;
         }
+    }
+    if (config->life.load_state != NULL && config->life.load_tag != NULL) {
+        cmdline_fail(error, "loadvm", "a machine goes on from one state");
+        return CMDLINE_ERROR;
     }
     return cmdline_check_accelerators(config, error) ? CMDLINE_RUN : CMDLINE_ERROR;
 }

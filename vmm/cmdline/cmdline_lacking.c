@@ -52,7 +52,6 @@ static const struct {
     {"iscsi", NULL, "skiff has no iSCSI client"},
     {"jitdump", NULL, NO_EMULATION},
     {"k", NULL, "this machine has no keyboard"},
-    {"loadvm", NULL, "this version saves no machines; skiff-img snapshot -a restores a disk"},
     {"localtime", "-rtc base=localtime", NULL},
     {"mem-path", "-object memory-backend-memfd with -machine memory-backend=ID", NULL},
     {"mem-prealloc", "-object memory-backend-ram,prealloc=on with -machine memory-backend=ID",

@@ -322,7 +322,7 @@ static bool restore_find(int argc, char **argv, const char **name, const char **
     for (int i = 1; i < argc;) {
         RestoreOption o = restore_option_at(argc, argv, i);
         bool is_restore = restore_is_restore(o.name);
-        if (strcmp(o.name, "loadstate") == 0 ||
+        if (strcmp(o.name, "loadstate") == 0 || strcmp(o.name, "loadvm") == 0 ||
             (is_restore && (*value != NULL || o.value == NULL))) {
             g_set_error(error, OPT_ERROR, OPT_ERROR_SYNTAX,
                         o.value == NULL ? "-%s: needs an argument: -%s file"

@@ -31,6 +31,7 @@
     ROW(balloon)                                                                                   \
     ROW(netdev_event)                                                                              \
     ROW(savevm)                                                                                    \
+    ROW(vm_snapshot)                                                                               \
     ROW(rewind)                                                                                    \
     ROW(dump)                                                                                      \
     ROW(monitor)                                                                                   \

@@ -2,13 +2,9 @@
 #include "vmm/snapshot/savevm.h"
 
 #include "util/log.h"
+#include "vmm/snapshot/live_ram.h"
 #include "vmm/snapshot/machine_state.h"
-#include "vmm/snapshot/state_target.h"
 
-/* What is left for the stopped VM: at most this part of its pages, and so many bytes. */
-#define SAVEVM_LEFT_PART 32u
-#define SAVEVM_LEFT_BYTES (UINT64_C(16) << 20)
-#define SAVEVM_MAX_PASSES 16u
 #define SAVEVM_SETTLE_NS (INT64_C(100) * 1000000)
 
 static struct Savevm {
@@ -17,13 +13,12 @@ static struct Savevm {
     SavevmState state;
     uint64_t number;     /* of the last save */
     StateTarget *target; /* ACTIVE; NULL: only stops the VM */
-    bool logging;        /* dirty memory is logged */
+    LiveRam live;
     bool cancelled;
     bool owes_start; /* COMPLETED */
     GError *error;   /* FAILED */
     int64_t begin_ns, end_ns, pause_ns;
     uint64_t bytes;
-    unsigned passes;
     CoQueue ended; /* waits for the end of ACTIVE */
 } savevm;
 
@@ -39,7 +34,7 @@ static const bool savevm_moves[SAVEVM_STATE_COUNT][SAVEVM_STATE_COUNT] = {
 static RUNS_IN_MAIN void assert_savevm(void)
 {
     const struct Savevm *s = &savevm;
-    if (s->state != SAVEVM_ACTIVE && (s->target != NULL || s->logging || s->cancelled)) {
+    if (s->state != SAVEVM_ACTIVE && (s->target != NULL || s->live.logging || s->cancelled)) {
         bug_abort("invariants 1, 4: a save that is not active has a file, a log or a cancel");
     }
     if (s->owes_start && s->state != SAVEVM_COMPLETED) {
@@ -79,7 +74,7 @@ SavevmInfo savevm_info(void)
         .bytes = s->target != NULL ? state_target_bytes(s->target) : s->bytes,
         .total_ns = (active ? aio_now_ns(s->vm->ctx) : s->end_ns) - s->begin_ns,
         .pause_ns = s->pause_ns,
-        .passes = s->passes,
+        .passes = s->live.passes,
     };
 }
 
@@ -111,78 +106,22 @@ static void savevm_vm_leave(VmListener *l)
     }
 }
 
-/* ---- dirty memory ---- */
+/* ---- saving ---- */
 
 /* A party that writes RAM cannot log: the passes of a running guest are not possible. */
 static coroutine_fn RUNS_IN_MAIN void savevm_start_log(void)
 {
     g_autoptr(GError) error = NULL;
-    vm_operation_begin(&savevm.vm->run);
-    savevm.logging = guest_ram_co_log_start(&savevm.vm->machine.ram, &error);
-    vm_operation_end(&savevm.vm->run);
-    if (!savevm.logging) {
+    if (!live_ram_co_start_log(&savevm.live, &error)) {
         log_warn("savevm-start: the VM is stopped for the whole save: %s", error->message);
     }
-}
-
-static coroutine_fn RUNS_IN_MAIN void savevm_stop_log(void)
-{
-    if (savevm.logging) {
-        guest_ram_co_log_stop(&savevm.vm->machine.ram);
-        savevm.logging = false;
-    }
-}
-
-/* Takes what is dirty for the next pass. */
-static RUNS_IN_MAIN bool savevm_take_dirty(uint64_t *pages, GError **error)
-{
-    if (savevm.cancelled) { /* a step that was given up may still use the set of pages */
-        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_INTR, "cancelled");
-        return false;
-    }
-    if (!guest_ram_log_sync(&savevm.vm->machine.ram, error)) {
-        return false;
-    }
-    *pages = state_target_take_dirty(savevm.target);
-    return true;
-}
-
-/* ---- saving ---- */
-
-static coroutine_fn RUNS_IN_MAIN bool savevm_pass(bool dirty, GError **error)
-{
-    savevm.passes++;
-    return state_target_co_pass(savevm.target, dirty, error);
-}
-
-/* Copies memory while the guest runs, until little is left or passes do not help. */
-static coroutine_fn RUNS_IN_MAIN bool savevm_copy_live(GError **error)
-{
-    uint64_t pages = UINT64_MAX, before;
-    uint64_t few = MIN(state_target_pages(savevm.target) / SAVEVM_LEFT_PART,
-                       SAVEVM_LEFT_BYTES / GUEST_RAM_PAGE);
-    if (!savevm_pass(false, error)) {
-        return false;
-    }
-    do {
-        before = pages;
-        if (!savevm_take_dirty(&pages, error)) {
-            return false;
-        }
-        if (pages <= few || pages > before / 4 * 3) {
-            break;
-        }
-    } while (savevm_pass(true, error) && savevm.passes < SAVEVM_MAX_PASSES);
-    return *error == NULL;
 }
 
 /* With the VM stopped. Saving vCPUs may complete an access of theirs and write memory, so memory comes after. */
 static coroutine_fn RUNS_IN_MAIN bool savevm_copy_stopped(const VmStopped *token, GError **error)
 {
-    uint64_t pages;
     g_autoptr(GByteArray) stream = machine_state_co_save(savevm.vm, token, error);
-    return stream != NULL && (!savevm.logging || savevm_take_dirty(&pages, error)) &&
-           savevm_pass(savevm.logging, error) &&
+    return stream != NULL && live_ram_co_copy_last(&savevm.live, token, error) &&
            state_target_co_complete(savevm.target, stream, error);
 }
 
@@ -233,7 +172,7 @@ static coroutine_fn RUNS_IN_MAIN void savevm_stop_and_complete(void)
     if (savevm.target != NULL && savevm_copy_stopped(token, &error)) {
         savevm_leave_target();
     }
-    savevm_stop_log();
+    live_ram_co_stop_log(&savevm.live);
     vm_stopped_put(rs, token);
     savevm.end_ns = aio_now_ns(savevm.vm->ctx);
     savevm.pause_ns = savevm.end_ns - begin_ns;
@@ -257,12 +196,12 @@ static void savevm_run(void *opaque)
     if (savevm.target != NULL) {
         savevm_start_log();
     }
-    if (!savevm.logging || savevm_copy_live(&error)) {
+    if (!savevm.live.logging || live_ram_co_copy(&savevm.live, &error)) {
         savevm_stop_and_complete();
         return;
     }
     vm_operation_begin(&savevm.vm->run);
-    savevm_stop_log();
+    live_ram_co_stop_log(&savevm.live);
     vm_operation_end(&savevm.vm->run);
     savevm_give_up(error);
 }
@@ -278,8 +217,8 @@ static RUNS_IN_MAIN void savevm_begin(Vm *vm, StateTarget *target)
     savevm.begin_ns = aio_now_ns(vm->ctx);
     savevm.pause_ns = 0;
     savevm.bytes = 0;
-    savevm.passes = 0;
     savevm.target = target;
+    savevm.live = (LiveRam){.vm = vm, .target = target};
     savevm.number++;
     savevm_move(savevm.state, SAVEVM_ACTIVE);
 }

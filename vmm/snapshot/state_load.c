@@ -9,22 +9,20 @@
 #include "vmm/snapshot/machine_state.h"
 #include "vmm/snapshot/state_open.h"
 
-typedef struct StateLoad {
-    const char *path;
-    GuestRam *ram;
-    int fd; /* of a file that is mapped, or -1 */
-    BlockBackend *blk;
-    GByteArray *stream;
-    bool ok;
-    GError *error;
-} StateLoad;
-
 static void state_load_stream_at_home(void *opaque)
 {
     StateLoad *l = opaque;
     enter_coroutine();
     enter_iothread(blk_home(l->blk));
     l->stream = state_file_co_read_stream(l->blk, &l->error);
+}
+
+static void state_load_check_at_home(void *opaque)
+{
+    StateLoad *l = opaque;
+    enter_coroutine();
+    enter_iothread(blk_home(l->blk));
+    l->ok = ram_image_co_check(l->blk, STATE_FILE_RAM_OFFSET, l->ram, &l->error);
 }
 
 static void state_load_ram_at_home(void *opaque)
@@ -50,24 +48,42 @@ static RUNS_IN_MAIN void state_load_renew_macs(const Vm *vm)
     }
 }
 
-static coroutine_fn RUNS_IN_MAIN bool state_load_from(Vm *vm, StateLoad *l, const VmStopped *token,
-                                                      GError **error)
+bool state_load_co_stream(StateLoad *l, GError **error)
 {
     co_call_in(blk_home(l->blk), state_load_stream_at_home, l);
     if (l->stream == NULL) {
-        g_propagate_error(error, l->error);
+        g_propagate_error(error, g_steal_pointer(&l->error));
+    }
+    return l->stream != NULL;
+}
+
+bool state_load_co_check_memory(StateLoad *l, GError **error)
+{
+    co_call_in(blk_home(l->blk), state_load_check_at_home, l);
+    if (!l->ok) {
+        g_propagate_error(error, g_steal_pointer(&l->error));
+    }
+    return l->ok;
+}
+
+bool state_load_co_memory(StateLoad *l, GError **error)
+{
+    co_call_in(blk_home(l->blk), state_load_ram_at_home, l);
+    if (!l->ok) {
+        g_propagate_error(error, g_steal_pointer(&l->error));
+    }
+    return l->ok;
+}
+
+static coroutine_fn RUNS_IN_MAIN bool state_load_from(Vm *vm, StateLoad *l, const VmStopped *token,
+                                                      GError **error)
+{
+    if (!state_load_co_stream(l, error)) {
         return false;
     }
     g_autoptr(MachineStateLoad) load = machine_state_stage(vm, l->stream, error);
-    if (load == NULL) {
-        return false;
-    }
-    co_call_in(blk_home(l->blk), state_load_ram_at_home, l);
-    if (!l->ok) {
-        g_propagate_error(error, l->error);
-        return false;
-    }
-    if (!machine_state_co_apply(vm, load, token, error)) {
+    if (load == NULL || !state_load_co_memory(l, error) ||
+        !machine_state_co_apply(vm, load, token, error)) {
         return false;
     }
     if (vm->config->life.new_macs) {

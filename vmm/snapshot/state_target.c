@@ -16,9 +16,10 @@
 typedef bool StateTargetStep(StateTarget *t, GError **error); /* a coroutine in main */
 
 struct StateTarget {
-    char *path;
+    char *name; /* of the file, for messages */
     const GuestRam *ram;
-    IoThread *thread;
+    IoThread *thread; /* NULL: the node was given */
+    bool patient;     /* co_leave waits until the file is closed, also after a cancel */
     /* The coroutine's, while there is a step */
     BlockNode *node;
     BlockBackend *blk;
@@ -42,22 +43,22 @@ struct StateTarget {
     CoQueue begin, end;
 };
 
-static bool state_target_is_cancelled(const StateTarget *t, GError **error)
+bool state_target_is_cancelled(const StateTarget *t, GError **error)
 {
     if (t->cancelled) {
-        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_INTR, "'%s': cancelled", t->path);
+        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_INTR, "'%s': cancelled", t->name);
     }
     return t->cancelled;
 }
 
 /* Whether @ret is no error; else sets @error. */
-static bool state_target_check(const StateTarget *t, int ret, GError **error)
+static RUNS_IN_MAIN bool state_target_check(const StateTarget *t, int ret, GError **error)
 {
     if (ret == 0) {
         return true;
     }
     if (!state_target_is_cancelled(t, error)) {
-        g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(-ret), "'%s': %s", t->path,
+        g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(-ret), "'%s': %s", t->name,
                     g_strerror(-ret));
     }
     return false;
@@ -75,7 +76,9 @@ static int state_target_read(void *opaque, unsigned block, uint64_t offset, void
 
 static coroutine_fn RUNS_IN_MAIN bool state_target_open_node(StateTarget *t, GError **error)
 {
-    t->node = state_co_open(t->path, iothread_context(t->thread), true, error);
+    if (t->node == NULL) {
+        t->node = state_co_open(t->name, iothread_context(t->thread), true, error);
+    }
     if (t->node == NULL) {
         return false;
     }
@@ -94,7 +97,7 @@ static coroutine_fn RUNS_IN_MAIN bool state_target_make_room(StateTarget *t, boo
     }
     if (blk_size(t->blk) < bytes) {
         g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_NOSPC,
-                    "'%s' has %" PRIu64 " MiB; the state of this machine needs %" PRIu64, t->path,
+                    "'%s' has %" PRIu64 " MiB; the state of this machine needs %" PRIu64, t->name,
                     blk_size(t->blk) >> 20, (bytes + (1 << 20) - 1) >> 20);
         return false;
     }
@@ -112,17 +115,17 @@ static void state_target_begin_at_home(void *opaque)
 static coroutine_fn bool state_target_step_open(StateTarget *t, GError **error)
 {
     enter_main();
-    bool file = state_name_is_path(t->path) && !file_co_is_device(t->path);
+    bool file = t->node == NULL && state_name_is_path(t->name) && !file_co_is_device(t->name);
     if (file) {
-        int ret = file_co_make(t->path, STATE_TARGET_MODE);
+        int ret = file_co_make(t->name, STATE_TARGET_MODE);
         t->made = ret == 0;
         if (!state_target_check(t, ret == -EEXIST ? 0 : ret, error)) {
             return false;
         }
-        if (!file_co_is_private(t->path)) {
+        if (!file_co_is_private(t->name)) {
             log_warn("savevm-start: '%s' was there, and others than its owner can read it, or you "
                      "do not own it: it gets the guest's memory",
-                     t->path);
+                     t->name);
         }
     }
     if (!state_target_open_node(t, error) || !state_target_make_room(t, file, error)) {
@@ -175,7 +178,7 @@ static void state_target_free(StateTarget *t)
     g_clear_pointer(&t->stream, g_byte_array_unref);
     ram_pages_free(&t->dirty);
     g_clear_error(&t->error);
-    g_free(t->path);
+    g_free(t->name);
     g_free(t);
 }
 
@@ -199,7 +202,7 @@ static coroutine_fn RUNS_IN_MAIN void state_target_close(StateTarget *t)
     }
     if (t->made && !t->valid) {
         /* Before its lock is released: later the name may be another save's. */
-        file_co_remove(t->path);
+        file_co_remove(t->name);
     }
     if (t->blk != NULL) {
         blk_co_free(t->blk);
@@ -292,7 +295,11 @@ void state_target_co_leave(StateTarget *t)
         co_queue_wait(&t->end, "the state file's end");
     }
     int64_t deadline = aio_now_ns(co_context(co_self())) + STATE_TARGET_CLOSE_NS;
-    while (!t->closed && co_queue_wait_until(&t->end, "the state file's end", deadline)) {
+    while (!t->closed && !t->patient &&
+           co_queue_wait_until(&t->end, "the state file's end", deadline)) {
+    }
+    while (!t->closed && t->patient) {
+        co_queue_wait(&t->end, "the state area's end");
     }
     if (t->closed) {
         state_target_free(t);
@@ -321,26 +328,34 @@ uint64_t state_target_bytes(const StateTarget *t)
     return t->save.data;
 }
 
-StateTarget *state_target_new(const char *path, const GuestRam *ram, AioContext *ctx,
-                              GError **error)
+bool state_target_plan(const GuestRam *ram, uint64_t *bytes, GError **error)
 {
     RamImage image;
     if (!ram_image_plan(&image, ram, error)) {
-        return NULL;
+        return false;
     }
-    IoThread *thread = iothread_new("state", 0, error);
-    if (thread == NULL) {
-        return NULL;
-    }
+    *bytes = state_file_bytes(&image);
+    return true;
+}
+
+/* Takes @thread, also on failure. */
+static RUNS_IN_MAIN StateTarget *state_target_make(const char *name, IoThread *thread,
+                                                   const GuestRam *ram, AioContext *ctx,
+                                                   GError **error)
+{
     StateTarget *t = g_new0(StateTarget, 1);
-    *t = (StateTarget){.path = g_strdup(path), .ram = ram, .thread = thread, .image = image};
-    for (unsigned i = 0; i < ram->count; i++) {
-        if (ram_pages_add(&t->dirty, i, ram->blocks[i].size) != 0) {
-            state_target_free(t);
+    *t = (StateTarget){.name = g_strdup(name), .ram = ram, .thread = thread};
+    bool ok = ram_image_plan(&t->image, ram, error);
+    for (unsigned i = 0; i < ram->count && ok; i++) {
+        ok = ram_pages_add(&t->dirty, i, ram->blocks[i].size) == 0;
+        if (!ok) {
             g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_NOMEM,
                         "no memory for the set of dirty pages");
-            return NULL;
         }
+    }
+    if (!ok) {
+        state_target_free(t);
+        return NULL;
     }
     t->save.read = state_target_read;
     t->save.opaque = t;
@@ -348,4 +363,31 @@ StateTarget *state_target_new(const char *path, const GuestRam *ram, AioContext 
     co_queue_init(&t->end);
     co_start(ctx, state_target_run, t);
     return t;
+}
+
+StateTarget *state_target_new(const char *path, const GuestRam *ram, AioContext *ctx,
+                              GError **error)
+{
+    IoThread *thread = iothread_new("state", 0, error);
+    return thread != NULL ? state_target_make(path, thread, ram, ctx, error) : NULL;
+}
+
+StateTarget *state_target_new_on(BlockNode *node, const char *name, const GuestRam *ram,
+                                 AioContext *ctx, GError **error)
+{
+    StateTarget *t = state_target_make(name, NULL, ram, ctx, error);
+    if (t != NULL) {
+        block_node_ref(node);
+        t->node = node;
+        t->patient = true;
+        t->save.target_is_zero = true;
+    }
+    return t;
+}
+
+void state_target_set_source(StateTarget *t, RamImageReadFn *read, void *opaque)
+{
+    g_assert(t->step == NULL);
+    t->save.read = read;
+    t->save.opaque = opaque;
 }

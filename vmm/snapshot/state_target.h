@@ -28,6 +28,14 @@ typedef struct StateTarget StateTarget;
 /* @ctx: main's. @ram lives as long as the process. The file is opened by the first step. */
 StateTarget *state_target_new(const char *path, const GuestRam *ram, AioContext *ctx,
                               GError **error) RUNS_IN_MAIN;
+/* The same in @node (a reference of its own), which reads as zeroes. @name: for messages. After a cancel,
+ * state_target_co_leave() waits as long as the node's requests last: its user holds no lock then. */
+StateTarget *state_target_new_on(BlockNode *node, const char *name, const GuestRam *ram,
+                                 AioContext *ctx, GError **error) RUNS_IN_MAIN;
+/* What passes copy, instead of guest memory as it is. While there is no step. */
+void state_target_set_source(StateTarget *t, RamImageReadFn *read, void *opaque) RUNS_IN_MAIN;
+/* The size that the state of @ram needs in a node. False + @error: this RAM cannot be saved. */
+bool state_target_plan(const GuestRam *ram, uint64_t *bytes, GError **error) RUNS_IN_MAIN;
 /* Opens the file, or makes it, or truncates it; a block device has to be large enough. False + @error, here and
  * below: the save has failed, or was cancelled; state_target_co_leave() follows. */
 bool state_target_co_open(StateTarget *t, GError **error) coroutine_fn RUNS_IN_MAIN;
@@ -40,6 +48,8 @@ bool state_target_co_complete(StateTarget *t, GByteArray *stream, GError **error
     coroutine_fn RUNS_IN_MAIN;
 /* Makes the step under way fail for its user at once, and all later ones. */
 void state_target_cancel(StateTarget *t) RUNS_IN_MAIN;
+/* Whether it was cancelled; then sets @error. */
+bool state_target_is_cancelled(const StateTarget *t, GError **error) RUNS_IN_MAIN;
 /* Gives @t up. Waits until the file is closed; after a cancel not for long. A cancel may come until it returns. */
 void state_target_co_leave(StateTarget *t) coroutine_fn RUNS_IN_MAIN;
 /* Of guest memory. */

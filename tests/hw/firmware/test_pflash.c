@@ -57,6 +57,22 @@ static void an_erase_retires_after_the_block_is_on_the_disk(void **state)
     assert_memory_equal(pflash_array(f->dev), data, 0x10000);
 }
 
+/* A save in passes takes the array as a part of memory. */
+static void what_changes_in_the_array_is_dirty_memory(void **state)
+{
+    FlashBench *f = *state;
+    GuestRam *ram = f->dev->env->ram;
+    uint64_t bits = 0;
+    const RamBlock *b = &ram->blocks[ram->count - 1];
+    enter_main();
+    assert_ptr_equal(b->host, pflash_array(f->dev));
+    flash_write(f, 0x3000, 0x20, 1); /* erase */
+    flash_write(f, 0x3000, 0xd0, 1);
+    flash_program(f, 0x5fff, 0x12);
+    assert_int_equal(guest_ram_log_take(b, 0, 16, &bits), 2);
+    assert_int_equal(bits, 1 << 3 | 1 << 5);
+}
+
 static void other_accesses_wait_for_the_operation(void **state)
 {
     FlashBench *f = *state;
@@ -369,6 +385,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_program_retires_after_its_data_is_on_the_disk),
         TEST(an_erase_retires_after_the_block_is_on_the_disk),
+        TEST(what_changes_in_the_array_is_dirty_memory),
         TEST(other_accesses_wait_for_the_operation),
         TEST(parking_cancels_no_operation),
         TEST(the_owner_ends_its_operation_below_another_mapping),

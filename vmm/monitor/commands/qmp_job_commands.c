@@ -4,6 +4,7 @@
 #include "vmm/monitor/commands/qmp_job.h"
 #include "vmm/monitor/qmp/qmp.h"
 #include "vmm/monitor/commands/qmp_block.h"
+#include "vmm/snapshot/snapshot_job.h"
 
 /* ---- look-up ---- */
 
@@ -31,6 +32,19 @@ static RUNS_IN_MAIN Job *qmp_find_block_job(struct json_object *args, const char
 
 /* ---- query ---- */
 
+/* What snapshot-save took from the guest. */
+static RUNS_IN_MAIN void qmp_put_snapshot_save(struct json_object *info, const Job *job)
+{
+    const SnapshotSaveInfo *save = snapshot_save_info(job);
+    if (save != NULL && save->capture != NULL) {
+        struct json_object *o = json_object_new_object();
+        qmp_put_str(o, "capture", save->capture);
+        qmp_put_int(o, "pause-us", save->pause_ns / 1000);
+        qmp_put_u64(o, "bytes", save->bytes);
+        json_object_object_add(info, "x-snapshot", o);
+    }
+}
+
 static void qmp_append_job(const Job *job, void *list)
 {
     enter_main();
@@ -45,6 +59,7 @@ static void qmp_append_job(const Job *job, void *list)
     if (job_error_text(job) != NULL) {
         qmp_put_str(info, "error", job_error_text(job));
     }
+    qmp_put_snapshot_save(info, job);
     json_object_array_add(list, info);
 }
 
@@ -243,6 +258,18 @@ static const QmpType job_status_type = {
     .doc = "The state of a job.",
 };
 
+static const QmpType snapshot_save_type = {
+    .name = "SnapshotSaveInfo",
+    .kind = QMP_KIND_STRUCT,
+    .members =
+        QMP_MEMBERS({"capture", &qmp_str,
+                     .doc = "how memory was captured: \"fork\", a frozen copy; \"passes\", while "
+                            "the guest ran, and the "
+                            "last one while it was stopped; \"stopped\""},
+                    {"pause-us", &qmp_int, .doc = "microseconds for which the guest was stopped"},
+                    {"bytes", &qmp_int, .doc = "bytes of memory written"}),
+    .doc = "What a snapshot of the machine took from the guest.",
+};
 static const QmpType job_info_type = {
     .name = "JobInfo",
     .kind = QMP_KIND_STRUCT,
@@ -251,7 +278,9 @@ static const QmpType job_info_type = {
         {"status", &job_status_type, .doc = "its state"},
         {"current-progress", &qmp_int, .doc = "work done, in units of the job"},
         {"total-progress", &qmp_int, .doc = "work in all; may grow while the job runs"},
-        {"error", &qmp_str, true, .doc = "the error if it failed or will fail, else absent"}),
+        {"error", &qmp_str, true, .doc = "the error if it failed or will fail, else absent"},
+        {"x-snapshot", &snapshot_save_type, true,
+         .doc = "of snapshot-save, once the guest was stopped. Not in QEMU"}),
     .doc = "A job.",
 };
 static const QmpType job_info_list = {.kind = QMP_KIND_ARRAY, .element = &job_info_type};

@@ -76,6 +76,7 @@ struct HmpCommand {
     X(block)                                                                                       \
     X(net)                                                                                         \
     X(nbd)                                                                                         \
+    X(snapshot)                                                                                    \
     X(usernet)                                                                                     \
     X(info_machine)                                                                                \
     X(info_block)                                                                                  \

@@ -5,8 +5,6 @@
 
 static const char no_display[] = "none: there is no display";
 static const char no_migration[] = "none: this version has no migration";
-static const char no_snapshots[] = "none: this version saves no machines; "
-                                   "snapshot_blkdev_internal saves a disk";
 static const char no_ports[] = "gdb, or code in the guest";
 
 static const struct {
@@ -16,7 +14,6 @@ static const struct {
     {"boot_set", "-kernel or -bios at the start"},
     {"chardev-change", "chardev-remove and chardev-add"},
     {"client_migrate_info", no_migration},
-    {"delvm", no_snapshots},
     {"drive_add", "blockdev-add through QMP, then device_add"},
     {"drive_del", "device_del, then blockdev-del through QMP"},
     {"dumpdtb", "none: the x86 boards have no device tree"},
@@ -37,12 +34,10 @@ static const struct {
     {"info pic", "none: the guest's own tools"},
     {"info qom-tree", "info qtree"},
     {"info ramblock", "info mtree"},
-    {"info snapshots", no_snapshots},
     {"info spice", no_display},
     {"info tlb", "gva2gpa"},
     {"info usb", "none: there is no USB"},
     {"info vnc", no_display},
-    {"loadvm", no_snapshots},
     {"log", "trace-event, or logfile"},
     {"mce", "nmi"},
     {"migrate", no_migration},
@@ -66,7 +61,6 @@ static const struct {
     {"qom-set", "none: QMP's qom-set changes the limits of a throttle group"},
     {"ringbuf_read", "-chardev ...,logfile="},
     {"ringbuf_write", "a chardev with a peer"},
-    {"savevm", no_snapshots},
     {"screendump", "none: there is no display; -serial file: has the console"},
     {"sendkey", "none: there is no keyboard; chardevs take input"},
     {"set_password", no_display},

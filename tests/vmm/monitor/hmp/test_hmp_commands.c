@@ -146,9 +146,6 @@ static void an_unknown_command_is_refused_with_the_nearest_one(void **state)
     QmpRig *rig = *state;
     assert_prints(rig, "stpo", "unknown command: 'stpo'; did you mean stop?\n");
     assert_prints(rig, "info stat", "unknown command: 'info stat'; did you mean info status?\n");
-    assert_prints(rig, "savevm x",
-                  "unknown command: 'savevm'; this version saves no machines; "
-                  "snapshot_blkdev_internal saves a disk\n");
     assert_prints(rig, "screendump /tmp/x",
                   "unknown command: 'screendump'; there is no display; -serial file: has the "
                   "console\n");

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/snapshot/snapshot_job_int.h"
+
+void snapshot_job_init(SnapshotJob *j, const SnapshotJobConfig *config)
+{
+    *j = (SnapshotJob){.vm = config->vm,
+                       .tag = g_strdup(config->tag),
+                       .state = g_strdup(config->state),
+                       .names = g_strdupv((char **)(uintptr_t)config->names)};
+}
+
+void snapshot_job_clear(SnapshotJob *j)
+{
+    g_free(j->tag);
+    g_free(j->state);
+    g_strfreev(j->names);
+}
+
+SnapshotDisks *snapshot_job_disks(const SnapshotJob *j, GError **error)
+{
+    return snapshot_disks_find((const char *const *)j->names, j->state, error);
+}
+
+Job *snapshot_job_new(const JobDriver *driver, const SnapshotJobConfig *config, void *state,
+                      GError **error)
+{
+    JobConfig job_config = {
+        .id = config->id, .home = config->vm->ctx, .manual_dismiss = !config->dismissed};
+    Job *job = job_new(driver, &job_config, state, error);
+    if (job != NULL) {
+        job_start(job);
+    }
+    return job;
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the jobs on snapshots of the machine share. Only for this folder. */
+#ifndef SKIFF_VMM_SNAPSHOT_SNAPSHOT_JOB_INT_H
+#define SKIFF_VMM_SNAPSHOT_SNAPSHOT_JOB_INT_H
+
+#include "util/job/job.h"
+#include "vmm/snapshot/snapshot_job.h"
+
+/* The first member of a job's state. */
+typedef struct SnapshotJob {
+    Vm *vm;
+    char *tag, *state;
+    char **names;
+} SnapshotJob;
+
+void snapshot_job_init(SnapshotJob *j, const SnapshotJobConfig *config) ANY_THREAD;
+void snapshot_job_clear(SnapshotJob *j) ANY_THREAD;
+/* Creates and starts a job whose step runs in main. Takes @state on success. */
+Job *snapshot_job_new(const JobDriver *driver, const SnapshotJobConfig *config, void *state,
+                      GError **error) RUNS_IN_MAIN;
+/* Looks the names up, under the operation lock. Freed by g_free(). NULL + @error. */
+SnapshotDisks *snapshot_job_disks(const SnapshotJob *j, GError **error) RUNS_IN_MAIN;
+
+/* ---- snapshot_delete.c ---- */
+/* Deletes the snapshot with this id. Takes the operation lock where it needs it. False + @error. */
+bool snapshot_co_delete_one(Vm *vm, const char *node, const char *id, GError **error)
+    coroutine_fn RUNS_IN_MAIN;
+
+#endif

@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The job snapshot-load, and -loadvm (snapshot_job.h). */
+#include <errno.h>
+#include <string.h>
+#include "util/log.h"
+#include "vmm/snapshot/machine_state.h"
+#include "vmm/snapshot/snapshot_job_int.h"
+#include "vmm/snapshot/state_load.h"
+
+/* A set of snapshots, and its state. */
+typedef struct SnapshotLoad {
+    SnapshotJob common; /* first: snapshot_job_int.h */
+    char **ids;         /* in each of `names`, which are those of different nodes */
+    BlockNode *node;    /* of the state area; owned */
+    StateLoad load;
+} SnapshotLoad;
+
+/* ---- under the operation lock ---- */
+
+static coroutine_fn RUNS_IN_MAIN void load_close(SnapshotLoad *l)
+{
+    if (l->load.blk != NULL) {
+        blk_co_free(g_steal_pointer(&l->load.blk));
+    }
+    if (l->node != NULL) {
+        block_co_unref(g_steal_pointer(&l->node));
+    }
+}
+
+static coroutine_fn RUNS_IN_MAIN bool load_open_state(SnapshotLoad *l, const SnapshotDisks *d,
+                                                      GError **error)
+{
+    unsigned i = 0;
+    while (d->nodes[i] != d->state) {
+        i++;
+    }
+    l->node = block_node_co_open_snapshot_state(d->state, l->ids[i], NULL, error);
+    if (l->node == NULL) {
+        return false;
+    }
+    l->load.blk = blk_co_new_for("the load of a snapshot", NULL, l->node, false, error);
+    return l->load.blk != NULL;
+}
+
+/* Finds the set, keeps the names of the nodes once each, and opens the state. */
+static coroutine_fn RUNS_IN_MAIN bool load_open(SnapshotLoad *l, GError **error)
+{
+    g_autofree SnapshotDisks *d = snapshot_job_disks(&l->common, error);
+    if (d == NULL) {
+        return false;
+    }
+    l->ids = snapshot_disks_find_set(d, l->common.tag, error);
+    if (l->ids == NULL) {
+        return false;
+    }
+    g_strfreev(l->common.names);
+    l->common.names = g_new0(char *, d->count + 1);
+    for (unsigned i = 0; i < d->count; i++) {
+        l->common.names[i] = g_strdup(block_node_name(d->nodes[i]));
+    }
+    l->load.ram = &l->common.vm->machine.ram;
+    l->load.fd = -1;
+    return load_open_state(l, d, error);
+}
+
+/* What is read before anything is changed. */
+static coroutine_fn RUNS_IN_MAIN bool load_read_state(SnapshotLoad *l, GError **error)
+{
+    return state_load_co_stream(&l->load, error) && state_load_co_check_memory(&l->load, error);
+}
+
+/* The nodes are there as they were, with their snapshots: nothing can be found missing half-way. */
+static RUNS_IN_MAIN bool load_check_disks(const SnapshotLoad *l, GError **error)
+{
+    for (unsigned i = 0; l->common.names[i] != NULL; i++) {
+        BlockNode *n = block_node_find(l->common.names[i]);
+        const BlockImageInfo *info = n != NULL ? block_node_image_info(n) : NULL;
+        bool found = false;
+        for (unsigned k = 0; info != NULL && k < info->snapshot_count; k++) {
+            found = found || strcmp(info->snapshots[k].id, l->ids[i]) == 0;
+        }
+        if (!found || block_node_read_only(n)) {
+            g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                        "Snapshot '%s' of device '%s' has gone meanwhile", l->common.tag,
+                        l->common.names[i]);
+            return false;
+        }
+    }
+    return true;
+}
+
+static coroutine_fn RUNS_IN_MAIN bool load_apply_disks(const SnapshotLoad *l, GError **error)
+{
+    for (unsigned i = 0; l->common.names[i] != NULL; i++) {
+        BlockNode *n = block_node_find(l->common.names[i]);
+        if (block_node_co_snapshot_apply(n, l->ids[i], error) < 0) {
+            g_prefix_error(error, "Could not load snapshot '%s' on '%s': ", l->common.tag,
+                           l->common.names[i]);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* VM stopped. @changed: the machine may have parts of both states. */
+static coroutine_fn RUNS_IN_MAIN bool load_apply(SnapshotLoad *l, const VmStopped *token,
+                                                 bool *changed, GError **error)
+{
+    Vm *vm = l->common.vm;
+    g_autoptr(MachineStateLoad) load = machine_state_stage(vm, l->load.stream, error);
+    if (load == NULL || !load_check_disks(l, error)) {
+        return false;
+    }
+    *changed = true;
+    return load_apply_disks(l, error) && state_load_co_memory(&l->load, error) &&
+           machine_state_co_apply(vm, load, token, error);
+}
+
+static coroutine_fn RUNS_IN_MAIN bool load_stop_and_apply(SnapshotLoad *l, GError **error)
+{
+    RunState *rs = &l->common.vm->run;
+    bool changed = false;
+    VmStopped *token = co_vm_stop(rs, STOP_RESTORE_VM);
+    bool ok = load_apply(l, token, &changed, error);
+    if (!ok && changed) {
+        log_error(
+            "snapshot-load: the machine has parts of two states: it stays stopped until a reset");
+        run_state_set_loaded(rs, token, STOP_INTERNAL_ERROR);
+        rs->run_requested = false;
+    }
+    vm_stopped_put(rs, token);
+    co_vm_resume(rs);
+    return ok;
+}
+
+/* ---- the job ---- */
+
+static coroutine_fn RUNS_IN_MAIN bool load_read(SnapshotLoad *l, GError **error)
+{
+    vm_operation_begin(&l->common.vm->run);
+    bool ok = load_open(l, error);
+    vm_operation_end(&l->common.vm->run);
+    return ok && load_read_state(l, error);
+}
+
+static int load_run(Job *job, GError **error)
+{
+    enter_main();
+    enter_coroutine();
+    SnapshotLoad *l = job_state(job);
+    bool ok = load_read(l, error) && job_co_pause_point(job);
+    vm_operation_begin(&l->common.vm->run);
+    ok = ok && load_stop_and_apply(l, error);
+    load_close(l);
+    vm_operation_end(&l->common.vm->run);
+    return ok ? 0 : job_is_cancelled(job) ? -ECANCELED : -EIO;
+}
+
+static void load_free(void *state)
+{
+    SnapshotLoad *l = state;
+    g_clear_pointer(&l->load.stream, g_byte_array_unref);
+    g_strfreev(l->ids);
+    snapshot_job_clear(&l->common);
+    g_free(l);
+}
+
+static const JobDriver snapshot_load_driver = {
+    .type = "snapshot-load", .co_run = load_run, .free = load_free};
+
+Job *snapshot_load_start(const SnapshotJobConfig *config, GError **error)
+{
+    SnapshotLoad *l = g_new0(SnapshotLoad, 1);
+    snapshot_job_init(&l->common, config);
+    g_autofree SnapshotDisks *d = snapshot_job_disks(&l->common, error);
+    g_auto(GStrv) ids = d != NULL ? snapshot_disks_find_set(d, config->tag, error) : NULL;
+    Job *job = ids != NULL ? snapshot_job_new(&snapshot_load_driver, config, l, error) : NULL;
+    if (job == NULL) {
+        load_free(l);
+    }
+    return job;
+}
+
+/* ---- -loadvm ---- */
+
+bool snapshot_load_co_at_start(Vm *vm, const char *tag, GError **error)
+{
+    g_auto(GStrv) names = snapshot_disks_all();
+    const SnapshotJobConfig config = {.vm = vm, .tag = tag, .names = (const char *const *)names};
+    SnapshotLoad *l = g_new0(SnapshotLoad, 1);
+    snapshot_job_init(&l->common, &config);
+    bool changed = false;
+    bool ok = load_open(l, error) && load_read_state(l, error);
+    if (ok) {
+        VmStopped *token = co_vm_stop(&vm->run, STOP_PAUSED);
+        ok = load_apply(l, token, &changed, error);
+        vm_stopped_put(&vm->run, token);
+    }
+    load_close(l);
+    load_free(l);
+    if (!ok) {
+        g_prefix_error(error, "-loadvm %s: ", tag);
+    }
+    return ok;
+}

@@ -1,0 +1,474 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The job snapshot-save (snapshot_job.h has its steps). */
+#include <errno.h>
+#include <string.h>
+#include "hw/core/vm_clock.h"
+#include "migration/ram/capture_fork.h"
+#include "util/log.h"
+#include "util/loop/worker.h"
+#include "vmm/snapshot/live_ram.h"
+#include "vmm/snapshot/machine_state.h"
+#include "vmm/snapshot/snapshot_job.h"
+#include "vmm/snapshot/snapshot_job_int.h"
+
+typedef struct OlderSnapshot {
+    char *node, *id;
+} OlderSnapshot;
+
+typedef struct SnapshotSave {
+    SnapshotJob common; /* first: snapshot_job_int.h */
+    bool replaces;
+    GPtrArray *older; /* of OlderSnapshot: those with this name before */
+    Job *job;         /* borrowed; of the step under way */
+    unsigned count;
+    unsigned state;          /* index of the run of the image with the state */
+    BlockSnapshotRun **runs; /* from PREPARE to END; owned */
+    StateTarget *target;     /* from PREPARE until memory is written */
+    LiveRam live;
+    bool forks; /* memory is to be frozen by a child process */
+    CaptureFork *capture;
+    GByteArray *stream;
+    bool storing; /* the snapshot tables are being written */
+    SnapshotSaveInfo info;
+} SnapshotSave;
+
+static RUNS_IN_MAIN bool save_is_cancelled(const SnapshotSave *s, GError **error)
+{
+    bool cancelled = job_is_cancelled(s->job);
+    if (cancelled) {
+        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_INTR, "cancelled");
+    }
+    return cancelled;
+}
+
+/* ---- PREPARE ---- */
+
+static RUNS_IN_MAIN bool save_check_tag(const SnapshotSave *s, const SnapshotDisks *d,
+                                        GError **error)
+{
+    if (s->replaces || snapshot_disks_having(d, s->common.tag) == 0) {
+        return true;
+    }
+    g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
+                "Snapshot '%s' already exists in one or more devices", s->common.tag);
+    return false;
+}
+
+static void save_free_older(void *opaque)
+{
+    OlderSnapshot *o = opaque;
+    g_free(o->node);
+    g_free(o->id);
+    g_free(o);
+}
+
+static bool save_is_older(const SnapshotSave *s, const char *node, const char *id)
+{
+    for (unsigned i = 0; i < s->older->len; i++) {
+        const OlderSnapshot *o = s->older->pdata[i];
+        if (strcmp(o->node, node) == 0 && strcmp(o->id, id) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Those with the tag in @n. */
+static RUNS_IN_MAIN void save_note_older(SnapshotSave *s, BlockNode *n)
+{
+    const BlockImageInfo *info = block_node_image_info(n);
+    for (unsigned i = 0; info != NULL && i < info->snapshot_count; i++) {
+        if (strcmp(info->snapshots[i].name, s->common.tag) == 0) {
+            OlderSnapshot *o = g_new(OlderSnapshot, 1);
+            *o = (OlderSnapshot){g_strdup(block_node_name(n)), g_strdup(info->snapshots[i].id)};
+            g_ptr_array_add(s->older, o);
+        }
+    }
+}
+
+/* Begins the snapshots. Those that are begun when one fails are undone by the caller. */
+static coroutine_fn RUNS_IN_MAIN bool save_prepare_disks(SnapshotSave *s, const SnapshotDisks *d,
+                                                         uint64_t state_bytes, GError **error)
+{
+    int64_t now_us = g_get_real_time();
+    uint64_t clock_ns =
+        (uint64_t)vm_clock_now_ns(); /* the same in all: snapshot_disks_find_set() */
+    s->runs = g_new0(BlockSnapshotRun *, d->count);
+    for (unsigned i = 0; i < d->count; i++) {
+        save_note_older(s, d->nodes[i]);
+        BlockSnapshotInfo info = {
+            .name = s->common.tag,
+            .date_s = (uint32_t)(now_us / G_USEC_PER_SEC),
+            .date_ns = (uint32_t)(now_us % G_USEC_PER_SEC) * 1000,
+            .vm_clock_ns = clock_ns,
+            .icount = UINT64_MAX,
+            .vm_state_size = d->nodes[i] == d->state ? state_bytes : 0,
+        };
+        s->state = d->nodes[i] == d->state ? i : s->state;
+        s->runs[i] = block_node_co_snapshot_prepare(d->nodes[i], &info, error);
+        if (s->runs[i] == NULL) {
+            g_prefix_error(error, "Failed to create snapshot '%s' on device '%s': ", s->common.tag,
+                           block_node_name(d->nodes[i]));
+            return false;
+        }
+        s->count++;
+    }
+    return true;
+}
+
+/* A RamImageReadFn, which counts the job's progress. */
+static int save_read(void *opaque, unsigned block, uint64_t offset, void *buf, size_t len)
+{
+    enter_worker();
+    const SnapshotSave *s = opaque;
+    job_progress_add(s->job, len);
+    if (s->capture != NULL) {
+        return capture_fork_read(s->capture, block, offset, buf, len);
+    }
+    memcpy(buf, s->common.vm->machine.ram.blocks[block].host + offset, len);
+    return 0;
+}
+
+static coroutine_fn RUNS_IN_MAIN bool save_open_target(SnapshotSave *s, GError **error)
+{
+    Vm *vm = s->common.vm;
+    BlockNode *node = block_snapshot_co_open_state(s->runs[s->state], error);
+    if (node == NULL) {
+        return false;
+    }
+    s->target = state_target_new_on(node, s->common.tag, &vm->machine.ram, vm->ctx, error);
+    block_co_unref(node);
+    if (s->target == NULL) {
+        return false;
+    }
+    state_target_set_source(s->target, save_read, s);
+    s->live = (LiveRam){.vm = vm, .target = s->target};
+    job_progress_set_total(s->job, state_target_pages(s->target) * GUEST_RAM_PAGE);
+    return true;
+}
+
+static coroutine_fn RUNS_IN_MAIN bool save_prepare_locked(SnapshotSave *s, GError **error)
+{
+    uint64_t bytes;
+    g_autofree SnapshotDisks *d = snapshot_job_disks(&s->common, error);
+    if (d != NULL && d->state == NULL) {
+        d->state = snapshot_disks_largest(d);
+    }
+    return d != NULL && save_check_tag(s, d, error) &&
+           state_target_plan(&s->common.vm->machine.ram, &bytes, error) &&
+           save_prepare_disks(s, d, bytes, error) && save_open_target(s, error);
+}
+
+static coroutine_fn RUNS_IN_MAIN bool save_prepare(SnapshotSave *s, GError **error)
+{
+    vm_operation_begin(&s->common.vm->run);
+    bool ok = !save_is_cancelled(s, error) && save_prepare_locked(s, error);
+    vm_operation_end(&s->common.vm->run);
+    return ok && state_target_co_open(s->target, error);
+}
+
+/* ---- LIVE, FREEZE ---- */
+
+typedef struct SaveCapture {
+    const GuestRam *ram;
+    CaptureFork *capture;
+    GError *error;
+} SaveCapture;
+
+static int save_capture_at_worker(void *opaque)
+{
+    enter_worker();
+    SaveCapture *c = opaque;
+    c->capture = capture_fork_begin(c->ram, &c->error);
+    return 0;
+}
+
+static int save_release_at_worker(void *opaque)
+{
+    enter_worker();
+    capture_fork_free(opaque);
+    return 0;
+}
+
+/* False without @error: no child can be made, and `forks` is false now. */
+static coroutine_fn RUNS_IN_MAIN bool save_freeze_memory(SnapshotSave *s, const VmStopped *token,
+                                                         GError **error)
+{
+    if (!s->forks) {
+        s->info.capture = s->live.logging ? "passes" : "stopped";
+        return live_ram_co_copy_last(&s->live, token, error);
+    }
+    SaveCapture c = {.ram = &s->common.vm->machine.ram};
+    co_run_in_worker(save_capture_at_worker, &c);
+    if (c.capture == NULL) {
+        log_warn(
+            "snapshot-save: memory is copied in passes, and the VM is stopped for the last one: %s",
+            c.error->message);
+        g_error_free(c.error);
+        s->forks = false;
+        return false;
+    }
+    s->capture = c.capture;
+    s->info.capture = "fork";
+    return true;
+}
+
+/* All disks at the instant of memory. */
+static coroutine_fn RUNS_IN_MAIN bool save_switch_disks(SnapshotSave *s, GError **error)
+{
+    bool ok = true;
+    g_autofree BlockNode **nodes = g_new(BlockNode *, s->count);
+    for (unsigned i = 0; i < s->count; i++) {
+        nodes[i] = block_snapshot_node(s->runs[i]);
+    }
+    BlockSection *section = block_nodes_co_drained_begin(nodes, s->count);
+    for (unsigned i = 0; i < s->count && ok; i++) {
+        ok = block_snapshot_co_switch(s->runs[i], error);
+    }
+    block_nodes_co_drained_end(section);
+    return ok;
+}
+
+/* With the VM stopped. Saving vCPUs may complete an access of theirs and write memory, so memory comes after. */
+static coroutine_fn RUNS_IN_MAIN bool save_freeze_stopped(SnapshotSave *s, const VmStopped *token,
+                                                          GError **error)
+{
+    g_clear_pointer(&s->stream, g_byte_array_unref);
+    s->stream = machine_state_co_save(s->common.vm, token, error);
+    return s->stream != NULL && save_freeze_memory(s, token, error) && save_switch_disks(s, error);
+}
+
+static coroutine_fn RUNS_IN_MAIN bool save_freeze(SnapshotSave *s, GError **error)
+{
+    RunState *rs = &s->common.vm->run;
+    bool ok = false;
+    vm_operation_begin(rs);
+    if (!save_is_cancelled(s, error)) {
+        int64_t begin_ns = aio_now_ns(s->common.vm->ctx);
+        VmStopped *token = co_vm_stop(rs, STOP_SAVE_VM);
+        ok = save_freeze_stopped(s, token, error);
+        live_ram_co_stop_log(&s->live);
+        vm_stopped_put(rs, token);
+        co_vm_resume(rs);
+        s->info.pause_ns = aio_now_ns(s->common.vm->ctx) - begin_ns;
+    }
+    vm_operation_end(rs);
+    return ok;
+}
+
+static coroutine_fn RUNS_IN_MAIN bool save_copy_live(SnapshotSave *s, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    if (!live_ram_co_start_log(&s->live, &why)) {
+        log_warn("snapshot-save: the VM is stopped for the whole save: %s", why->message);
+        return true;
+    }
+    return live_ram_co_copy(&s->live, error);
+}
+
+static coroutine_fn RUNS_IN_MAIN bool save_live_and_freeze(SnapshotSave *s, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    GError *failure = NULL;
+    s->forks = capture_fork_possible(&s->common.vm->machine.ram, &why);
+    bool ok = s->forks && save_freeze(s, &failure);
+    if (!ok && failure == NULL) { /* there is no child */
+        ok = save_copy_live(s, &failure) && save_freeze(s, &failure);
+    }
+    if (s->live.logging) { /* a pass has failed */
+        vm_operation_begin(&s->common.vm->run);
+        live_ram_co_stop_log(&s->live);
+        vm_operation_end(&s->common.vm->run);
+    }
+    if (failure != NULL) {
+        g_propagate_error(error, failure);
+    }
+    return ok;
+}
+
+/* ---- MEMORY ---- */
+
+/* Nothing reads the frozen memory any more when the target is closed. */
+static coroutine_fn RUNS_IN_MAIN void save_leave_target(SnapshotSave *s)
+{
+    if (s->target != NULL) {
+        s->info.bytes = state_target_bytes(s->target);
+        state_target_co_leave(g_steal_pointer(&s->target));
+    }
+    if (s->capture != NULL) {
+        co_run_in_worker(save_release_at_worker, g_steal_pointer(&s->capture));
+    }
+}
+
+static coroutine_fn RUNS_IN_MAIN bool save_memory(SnapshotSave *s, GError **error)
+{
+    bool ok = (s->capture == NULL || state_target_co_pass(s->target, false, error)) &&
+              state_target_co_complete(s->target, s->stream, error);
+    save_leave_target(s);
+    return ok;
+}
+
+/* ---- STORE, END ---- */
+
+static coroutine_fn RUNS_IN_MAIN bool save_end_one(SnapshotSave *s, unsigned i, GError **error)
+{
+    GError *failure = NULL;
+    BlockSnapshotRun *run = g_steal_pointer(&s->runs[i]);
+    vm_operation_begin(&s->common.vm->run);
+    BlockNode *n = block_snapshot_node(run);
+    g_autofree char *name = g_strdup(block_node_name(n));
+    bool ok = block_snapshot_co_end(run, &failure) == 0;
+    vm_operation_end(&s->common.vm->run);
+    if (!ok) {
+        g_propagate_prefixed_error(
+            error, failure, "Failed to create snapshot '%s' on device '%s': ", s->common.tag, name);
+    }
+    return ok;
+}
+
+/* The image with the state comes last. */
+static coroutine_fn RUNS_IN_MAIN bool save_store(SnapshotSave *s, GError **error)
+{
+    bool ok = true;
+    if (save_is_cancelled(s, error)) {
+        return false;
+    }
+    s->storing = true;
+    for (unsigned i = 0; i < s->count && ok; i++) {
+        unsigned at = (s->state + 1 + i) % s->count;
+        block_snapshot_co_run(s->runs[at]);
+        ok = save_end_one(s, at, error);
+    }
+    return ok;
+}
+
+/* ---- the job ---- */
+
+static coroutine_fn RUNS_IN_MAIN bool save_run_steps(SnapshotSave *s, GError **error)
+{
+    if (!save_prepare(s, error) || !save_live_and_freeze(s, error)) {
+        return false;
+    }
+    for (unsigned i = 0; i < s->count; i++) {
+        block_snapshot_co_raise(s->runs[i]);
+    }
+    return save_memory(s, error) && save_store(s, error);
+}
+
+/* Deletes the snapshots with the tag in @node that this save has made. */
+static coroutine_fn RUNS_IN_MAIN void save_delete_new(SnapshotSave *s, const char *node)
+{
+    g_autofree char *id = NULL;
+    BlockNode *n = block_node_find(node);
+    const BlockImageInfo *info = n != NULL ? block_node_image_info(n) : NULL;
+    for (unsigned i = 0; info != NULL && i < info->snapshot_count && id == NULL; i++) {
+        const BlockSnapshotInfo *found = &info->snapshots[i];
+        if (strcmp(found->name, s->common.tag) == 0 && !save_is_older(s, node, found->id)) {
+            id = g_strdup(found->id);
+        }
+    }
+    g_autoptr(GError) error = NULL;
+    if (id != NULL && !snapshot_co_delete_one(s->common.vm, node, id, &error)) {
+        log_warn(
+            "snapshot-save: snapshot '%s' of '%s', which has no state of the machine, remains: "
+            "%s",
+            s->common.tag, node, error->message);
+    }
+}
+
+/* The tables have what they had before. Snapshots that were stored when a later one failed are deleted. */
+static coroutine_fn RUNS_IN_MAIN void save_undo(SnapshotSave *s)
+{
+    save_leave_target(s);
+    for (unsigned i = 0; i < s->count; i++) {
+        if (s->runs[i] != NULL) {
+            block_snapshot_cancel(s->runs[i]);
+            block_snapshot_co_run(s->runs[i]);
+            save_end_one(s, i, NULL);
+        }
+    }
+    for (unsigned i = 0; i < g_strv_length(s->common.names) && s->storing; i++) {
+        save_delete_new(s, s->common.names[i]);
+    }
+}
+
+/* The snapshots that the new one replaces. One that cannot be deleted remains. */
+static coroutine_fn RUNS_IN_MAIN void save_delete_older(SnapshotSave *s)
+{
+    for (unsigned i = 0; i < s->older->len; i++) {
+        const OlderSnapshot *o = s->older->pdata[i];
+        g_autoptr(GError) error = NULL;
+        if (!snapshot_co_delete_one(s->common.vm, o->node, o->id, &error)) {
+            log_warn("snapshot-save: the older snapshot '%s' of '%s' remains: %s", s->common.tag,
+                     o->node, error->message);
+        }
+    }
+}
+
+static int save_run(Job *job, GError **error)
+{
+    enter_main();
+    enter_coroutine();
+    SnapshotSave *s = job_state(job);
+    s->job = job;
+    bool ok = job_co_pause_point(job) && save_run_steps(s, error);
+    if (ok) {
+        save_delete_older(s);
+    } else {
+        save_undo(s);
+    }
+    return ok ? 0 : job_is_cancelled(job) ? -ECANCELED : -EIO;
+}
+
+static bool save_cancel(Job *job, bool force)
+{
+    enter_main();
+    SnapshotSave *s = job_state(job);
+    if (s->storing) {
+        return false;
+    }
+    if (s->target != NULL) {
+        state_target_cancel(s->target);
+    }
+    return true;
+}
+
+static void save_free(void *state)
+{
+    SnapshotSave *s = state;
+    g_clear_pointer(&s->stream, g_byte_array_unref);
+    g_free(s->runs);
+    g_ptr_array_unref(s->older);
+    snapshot_job_clear(&s->common);
+    g_free(s);
+}
+
+static const JobDriver snapshot_save_driver = {
+    .type = "snapshot-save",
+    .co_run = save_run,
+    .cancel = save_cancel,
+    .free = save_free,
+};
+
+const SnapshotSaveInfo *snapshot_save_info(const Job *job)
+{
+    return job_driver(job) == &snapshot_save_driver ? &((SnapshotSave *)job_state(job))->info
+                                                    : NULL;
+}
+
+Job *snapshot_save_start(const SnapshotJobConfig *config, GError **error)
+{
+    SnapshotSave *s = g_new0(SnapshotSave, 1);
+    snapshot_job_init(&s->common, config);
+    s->replaces = config->replaces;
+    s->older = g_ptr_array_new_with_free_func(save_free_older);
+    uint64_t bytes;
+    g_autofree SnapshotDisks *d = snapshot_job_disks(&s->common, error);
+    bool ok = d != NULL && save_check_tag(s, d, error) &&
+              state_target_plan(&config->vm->machine.ram, &bytes, error);
+    Job *job = ok ? snapshot_job_new(&snapshot_save_driver, config, s, error) : NULL;
+    if (job == NULL) {
+        save_free(s);
+    }
+    return job;
+}
