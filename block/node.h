@@ -110,8 +110,7 @@ typedef struct BlockSnapshotDriver {
     int (*co_step)(BlockNode *n, BlockSnapshotOp *op, const char **what);
     /* Instead of a step of CREATE, or of the switch: from now on the steps undo it. As co_step. */
     int (*co_cancel)(BlockNode *n);
-    /* In main. Creates the node of a state area: the core makes @n its child "image". NULL: the format
-     * has none. */
+    /* In main. Creates the node of a state area; @n becomes its child. NULL: the format has none. */
     BlockNode *(*co_open_state)(BlockNode *n, const BlockStateOpen *how, GError **error);
 } BlockSnapshotDriver;
 

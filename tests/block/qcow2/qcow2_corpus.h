@@ -5,7 +5,8 @@
  *
  *   cluster 0 header | 1 refcount table | 2 refcount block | 3 L1 table | 4 L2 table | 5 data
  *   6 compressed data | 7 snapshot table | 8 L1 table and 9 L2 table of the snapshot
- *   10 bitmap directory | 11 bitmap table | 12 bits | 13 data | 14 free
+ *   10 bitmap directory | 11 bitmap table | 12 bits
+ *   13 L2 table and 14 data of the state of a machine that the snapshot has | 15 data | 16 free
  *
  * The disk has 32 clusters: 0 data that the snapshot shares, 1 zeroes, 2 compressed, 3 data. Clusters
  * have 512 bytes, and there is a backing file, or they have 16 KiB, and L2 entries are extended.
@@ -19,7 +20,8 @@
 #include "block/qcow2/qcow2_check.h"
 #include "block/qcow2/qcow2_header.h"
 
-#define CORPUS_CLUSTERS 15u
+#define CORPUS_CLUSTERS 17u
+#define CORPUS_STATE_BYTES 1500u
 #define CORPUS_DISK_CLUSTERS 32u
 
 enum {
@@ -36,6 +38,8 @@ enum {
     CORPUS_DIRECTORY,
     CORPUS_BITMAP_TABLE,
     CORPUS_BITS,
+    CORPUS_STATE_L2,
+    CORPUS_STATE,
     CORPUS_DATA2,
     CORPUS_FREE,
 };
@@ -173,7 +177,10 @@ static inline void corpus_make_tables(Corpus *c)
     corpus_make_l2(c, CORPUS_L2, 3, CORPUS_DATA2 * cs | QCOW2_ENTRY_COPIED, 0xffff);
     corpus_make_l2(c, CORPUS_L2, 4, 0, 0);
     corpus_field(c, CORPUS_SNAPSHOT_L1 * cs, 8, CORPUS_SNAPSHOT_L2 * cs);
+    corpus_field(c, CORPUS_SNAPSHOT_L1 * cs + 8, 8, CORPUS_STATE_L2 * cs);
     corpus_make_l2(c, CORPUS_SNAPSHOT_L2, 0, CORPUS_DATA * cs, ones);
+    corpus_make_l2(c, CORPUS_STATE_L2, 0, CORPUS_STATE * cs, ones);
+    memset(c->bytes + CORPUS_STATE * cs, 0x77, cs);
     memset(c->bytes + CORPUS_DATA * cs, 0x55, cs);
     memset(c->bytes + CORPUS_DATA2 * cs, 0x66, cs);
 }
@@ -183,13 +190,13 @@ static inline void corpus_make_others(Corpus *c)
     uint64_t cs = c->cluster;
     size_t at = CORPUS_SNAPSHOTS * cs;
     CORPUS_FIELD(c, at, Qcow2DiskSnapshot, l1_table_offset, CORPUS_SNAPSHOT_L1 * cs);
-    CORPUS_FIELD(c, at, Qcow2DiskSnapshot, l1_size, 1);
+    CORPUS_FIELD(c, at, Qcow2DiskSnapshot, l1_size, 2);
     CORPUS_FIELD(c, at, Qcow2DiskSnapshot, id_size, 1);
     CORPUS_FIELD(c, at, Qcow2DiskSnapshot, name_size, 4);
-    CORPUS_FIELD(c, at, Qcow2DiskSnapshot, vm_state_size, 0);
+    CORPUS_FIELD(c, at, Qcow2DiskSnapshot, vm_state_size, CORPUS_STATE_BYTES);
     CORPUS_FIELD(c, at, Qcow2DiskSnapshot, extra_data_size, sizeof(Qcow2DiskSnapshotExtra));
     at += sizeof(Qcow2DiskSnapshot);
-    CORPUS_FIELD(c, at, Qcow2DiskSnapshotExtra, vm_state_size, 0);
+    CORPUS_FIELD(c, at, Qcow2DiskSnapshotExtra, vm_state_size, CORPUS_STATE_BYTES);
     CORPUS_FIELD(c, at, Qcow2DiskSnapshotExtra, disk_size, CORPUS_DISK_CLUSTERS * cs);
     memcpy(c->bytes + at + sizeof(Qcow2DiskSnapshotExtra), "1name", 5);
     at = CORPUS_DIRECTORY * cs;
@@ -282,8 +289,8 @@ static inline coroutine_fn RUNS_IN_MAIN void corpus_use_bitmaps(BlockBackend *di
     block_dirty_bitmap_co_remove(n, name, NULL);
 }
 
-/* Reads, and on a writable disk writes, what the disk says it has. */
-static inline coroutine_fn RUNS_IN_MAIN void corpus_use(BlockBackend *disk, bool writable)
+/* Reads what the disk says it has. */
+static inline coroutine_fn RUNS_IN_MAIN void corpus_read(BlockBackend *disk)
 {
     static uint8_t buf[CORPUS_STEP];
     uint64_t size = blk_size(disk);
@@ -293,6 +300,56 @@ static inline coroutine_fn RUNS_IN_MAIN void corpus_use(BlockBackend *disk, bool
         }
         assert_true(test_io(disk, TEST_READ, at, MIN(CORPUS_STEP, size - at), buf, 0) <= 0);
     }
+}
+
+/* Reads the state that the first snapshot has, if it has one. */
+static inline coroutine_fn RUNS_IN_MAIN void corpus_read_state(BlockBackend *disk)
+{
+    g_autoptr(GError) error = NULL;
+    BlockNode *n = block_node_co_open_snapshot_state(blk_root(disk), NULL, NULL, &error);
+    if (n == NULL) {
+        assert_true(error != NULL && strpbrk(error->message, "\n\r") == NULL);
+        return;
+    }
+    BlockBackend *blk = blk_co_new_for("a load", NULL, n, false, NULL);
+    block_co_unref(n);
+    corpus_read(blk);
+    blk_co_free(blk);
+}
+
+/* Creates a snapshot with a state, or cancels that; each step may fail. */
+static inline coroutine_fn RUNS_IN_MAIN void corpus_save_state(BlockBackend *disk, bool cancel)
+{
+    static uint8_t buf[CORPUS_STATE_BYTES];
+    BlockNode *n = blk_root(disk);
+    BlockSnapshotInfo info = {.name = (char *)(uintptr_t) "new", .vm_state_size = sizeof(buf)};
+    BlockSnapshotRun *run = block_node_co_snapshot_prepare(n, &info, NULL);
+    if (run == NULL) {
+        return;
+    }
+    BlockNode *state = block_snapshot_co_open_state(run, NULL);
+    assert_non_null(state);
+    BlockBackend *blk = blk_co_new_for("a save", NULL, state, true, NULL);
+    block_co_unref(state);
+    assert_true(test_io(blk, TEST_WRITE, 0, sizeof(buf), buf, 0) <= 0);
+    blk_co_free(blk);
+    BlockSection *section = block_nodes_co_drained_begin(&n, 1);
+    block_snapshot_co_switch(run, NULL);
+    block_nodes_co_drained_end(section);
+    if (cancel) {
+        block_snapshot_cancel(run);
+    }
+    block_snapshot_co_run(run);
+    assert_true(block_snapshot_co_end(run, NULL) <= 0);
+}
+
+/* Reads, and on a writable disk writes, what the disk says it has. */
+static inline coroutine_fn RUNS_IN_MAIN void corpus_use(BlockBackend *disk, bool writable)
+{
+    static uint8_t buf[CORPUS_STEP];
+    uint64_t size = blk_size(disk);
+    corpus_read(disk);
+    corpus_read_state(disk);
     if (!writable || size < BLOCK_SECTOR_SIZE) {
         return;
     }
@@ -304,6 +361,7 @@ static inline coroutine_fn RUNS_IN_MAIN void corpus_use(BlockBackend *disk, bool
     }
     assert_true(test_io(disk, TEST_FLUSH, 0, 0, NULL, 0) <= 0);
     corpus_use_bitmaps(disk);
+    corpus_save_state(disk, size % 1024 == 0);
 }
 
 /* Opens the image as a disk: used, or refused with one line. */
