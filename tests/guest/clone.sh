@@ -265,7 +265,7 @@ test_clones_have_the_flash_for_themselves() {
     cp build/guests/pflash-stress.rom "$work/code"
     printf 'ms=0 ticks' | dd of="$work/code" conv=notrunc status=none
     truncate -s 512K "$work/vars"
-    skiff -display none -drive "if=pflash,format=raw,readonly=on,file=$work/code" -drive "if=pflash,format=raw,file=$work/vars" \
+    skiff -display none -smp 2 -drive "if=pflash,format=raw,readonly=on,file=$work/code" -drive "if=pflash,format=raw,file=$work/vars" \
         -serial "file:$console" -snapshot-at "line=pflash,file=$work/t" -timeout "$(seconds 60)"
     expect_status 0
     before=$(cksum <"$work/vars" && stat -c %y "$work/vars")
