@@ -275,6 +275,25 @@ PYTHON
     expect_status 0
 }
 
+test_flash_that_is_writable_and_exec_are_refused() {
+    make_disk 4M
+    start_skiff -display none -S -m 64 -drive "if=pflash,unit=0,format=raw,file=$disk" -qmp "unix:$work/qmp,server=on,wait=off"
+    client <<'PYTHON'
+expect_error("is writable, and could not go back", "x-rewind-point")
+assert vm.cmd("query-x-rewind") == {"status": "none"}
+vm.cmd("quit")
+PYTHON
+    wait_skiff
+    expect_status 0
+    start_vm count 'ms=5' -m 64 -exec true
+    client <<'PYTHON'
+expect_error("-exec", "x-rewind-point")
+vm.cmd("quit")
+PYTHON
+    wait_skiff
+    expect_status 16
+}
+
 test_the_monitor_has_the_same_commands() {
     start_vm count 'ms=5 dirty=1M' -m 64
     client <<'PYTHON'

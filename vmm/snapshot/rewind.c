@@ -111,6 +111,10 @@ static RUNS_IN_MAIN bool rewind_check_quiet(const Vm *vm, GError **error)
     if (vm->life.quitting) {
         return rewind_refuse(error, "skiff quits");
     }
+    if (vm->life.ending != NULL) {
+        return rewind_refuse(error,
+                             "what the command of -exec has read and printed cannot go back");
+    }
     if (save == SAVEVM_ACTIVE || save == SAVEVM_COMPLETED) {
         return rewind_refuse(error, "a save is under way or waits for savevm-end");
     }
