@@ -240,6 +240,11 @@ int block_snapshot_co_end(BlockSnapshotRun *s, GError **error) coroutine_fn RUNS
  * texts of @info stay valid until prepare returns. */
 BlockSnapshotRun *block_node_co_snapshot_prepare(BlockNode *n, const BlockSnapshotInfo *info,
                                                  GError **error) coroutine_fn RUNS_IN_MAIN;
+/* block_node_co_snapshot_apply() in two parts, for several disks: all are prepared, which finds what refuses; then each
+ * is applied, which frees @s, or ended, which leaves the disk as it is. */
+BlockSnapshotRun *block_node_co_snapshot_prepare_apply(BlockNode *n, const char *id_or_name,
+                                                       GError **error) coroutine_fn RUNS_IN_MAIN;
+int block_snapshot_co_apply(BlockSnapshotRun *s, GError **error) coroutine_fn RUNS_IN_MAIN;
 bool block_snapshot_co_switch(BlockSnapshotRun *s, GError **error) coroutine_fn RUNS_IN_MAIN;
 bool block_snapshot_co_run_drained(BlockSnapshotRun *s, GError **error) coroutine_fn RUNS_IN_MAIN;
 /* All of run but the last part of a creation, which puts the snapshot into the image: the requests of a

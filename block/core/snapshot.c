@@ -236,6 +236,24 @@ BlockSnapshotRun *block_node_co_snapshot_prepare(BlockNode *n, const BlockSnapsh
     return snapshot_co_prepare(n, &op, &ret, error);
 }
 
+BlockSnapshotRun *block_node_co_snapshot_prepare_apply(BlockNode *n, const char *id_or_name,
+                                                       GError **error)
+{
+    int ret;
+    BlockSnapshotOp op = {.kind = BLOCK_SNAPSHOT_APPLY, .name = id_or_name};
+    return snapshot_co_prepare(n, &op, &ret, error);
+}
+
+int block_snapshot_co_apply(BlockSnapshotRun *s, GError **error)
+{
+    BlockNode *n = s->node;
+    s->switched = true;
+    snapshot_co_run_drained(s);
+    int ret = block_snapshot_co_end(s, error);
+    blk_note_sizes(n); /* a snapshot has a size of its own */
+    return ret;
+}
+
 bool block_snapshot_co_switch(BlockSnapshotRun *s, GError **error)
 {
     s->switched = true;
@@ -275,7 +293,7 @@ void block_snapshot_co_raise(BlockSnapshotRun *s)
 
 void block_snapshot_cancel(BlockSnapshotRun *s)
 {
-    if (s->op.kind != BLOCK_SNAPSHOT_CREATE) {
+    if (s->op.kind != BLOCK_SNAPSHOT_CREATE && s->switched) {
         bug_abort("node '%s': only the creation of a snapshot is cancelled", s->node->name);
     }
     atomic_store(&s->cancelled, true);

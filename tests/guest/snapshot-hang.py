@@ -231,6 +231,36 @@ def test_resets_do_not_wait_for_a_state_file_that_hangs(guest, disk, flash):
         state.end()
 
 
+def test_graph_changes_beside_a_save(guest, disk, flash):
+    """Overlays share their backing file: the graph of one changes while the other is saved."""
+    directory = os.path.dirname(disk.image)
+
+    def overlay(name, base):
+        path = os.path.join(directory, name)
+        subprocess.run([SKIFF_IMG, "create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", path], check=True)
+        return path
+
+    base = os.path.join(directory, "base")
+    subprocess.run([SKIFF_IMG, "create", "-q", "-f", "qcow2", base, "1M"], check=True)
+    guest.qmp.cmd("blockdev-add", driver="qcow2", node_name="base", read_only=True,
+                  file={"driver": "file", "filename": base})
+    for name in ("a", "b"):
+        guest.qmp.cmd("blockdev-add", driver="qcow2", node_name=name, backing="base",
+                      file={"driver": "file", "filename": overlay(name, base)})
+    top, count = "b", 0
+    for n in range(rounds(lab=1, check=3, long=50)):
+        guest.qmp.cmd("snapshot-save", job_id="j", tag="t", vmstate="a", devices=["a"])
+        while [j for j in guest.qmp.cmd("query-jobs") if j["id"] == "j"][0]["status"] != "concluded":
+            count += 1
+            guest.qmp.cmd("blockdev-snapshot-sync", node_name=top, snapshot_node_name=f"n{count}",
+                          snapshot_file=os.path.join(directory, f"n{count}"))
+            top = f"n{count}"
+        assert guest.job_ends("j") is None
+        guest.qmp.cmd("snapshot-delete", job_id="d", tag="t", devices=["a"])
+        assert guest.job_ends("d") is None
+        guest.goes_on(0)
+
+
 def main():
     tests = [f for name, f in globals().items() if name.startswith("test_")]
     print(f"1..{len(tests)}")

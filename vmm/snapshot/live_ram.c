@@ -1,15 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/snapshot/live_ram.h"
 
+#include <stdatomic.h>
+
 /* What is left for the stopped VM: at most this part of its pages, and so many bytes. */
 #define LIVE_RAM_LEFT_PART 32u
 #define LIVE_RAM_LEFT_BYTES (UINT64_C(16) << 20)
 #define LIVE_RAM_MAX_PASSES 16u
 
-bool live_ram_co_start_log(LiveRam *l, GError **error)
+bool live_ram_co_start_log(LiveRam *l, bool *busy, GError **error)
 {
+    GuestRam *ram = &l->vm->machine.ram;
     vm_operation_begin(&l->vm->run);
-    l->logging = guest_ram_co_log_start(&l->vm->machine.ram, error);
+    *busy = atomic_load(&ram->logging);
+    if (*busy) {
+        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_EXIST,
+                    "another save copies memory, or a rewind point is held");
+    } else {
+        l->logging = guest_ram_co_log_start(ram, error);
+    }
     vm_operation_end(&l->vm->run);
     return l->logging;
 }

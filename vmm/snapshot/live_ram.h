@@ -23,8 +23,9 @@ typedef struct LiveRam {
     unsigned passes; /* over memory */
 } LiveRam;
 
-/* Takes the operation lock meanwhile. False + @error: somebody cannot log. */
-bool live_ram_co_start_log(LiveRam *l, GError **error) coroutine_fn RUNS_IN_MAIN;
+/* Takes the operation lock meanwhile. False + @error: somebody cannot log; with @busy: another operation has the log,
+ * of which there is one, so that this save must fail. */
+bool live_ram_co_start_log(LiveRam *l, bool *busy, GError **error) coroutine_fn RUNS_IN_MAIN;
 /* Under the operation lock. Does nothing if there is no log. */
 void live_ram_co_stop_log(LiveRam *l) coroutine_fn RUNS_IN_MAIN;
 /* Copies while the guest runs, without the operation lock. False + @error: the target has failed, or was

@@ -17,6 +17,8 @@ typedef struct RewindPoint {
     RewindDisks *disks;
 } RewindPoint;
 
+static WorkerLane rewind_lane; /* the stopped VM waits for it, not for other calls that hang */
+
 static struct Rewind {
     RewindState state;
     VmListener listener;
@@ -277,7 +279,7 @@ static coroutine_fn RUNS_IN_MAIN bool rewind_make_point(Vm *vm, const VmStopped 
         return false;
     }
     RewindCall call = {.ram = &vm->machine.ram};
-    co_run_in_worker(rewind_copy_memory, &call);
+    co_run_in_lane(&rewind_lane, rewind_copy_memory, &call);
     p->memory = call.memory;
     if (call.error != NULL) {
         g_propagate_error(error, call.error);
@@ -384,14 +386,14 @@ static coroutine_fn RUNS_IN_MAIN bool rewind_prepare(Vm *vm, GError **error)
 {
     VmPending dropped;
     return vm_take_pending(vm, &dropped, error) &&
-           !rewind_memory_failed(co_run_in_worker(rewind_check_memory, NULL), error) &&
+           !rewind_memory_failed(co_run_in_lane(&rewind_lane, rewind_check_memory, NULL), error) &&
            rewind_take_dirty(vm, &rewinder.pages, error);
 }
 
 static coroutine_fn RUNS_IN_MAIN bool rewind_restore(Vm *vm, const VmStopped *token, GError **error)
 {
     SP("rewind.memory", vm);
-    if (rewind_memory_failed(co_run_in_worker(rewind_restore_memory, NULL), error)) {
+    if (rewind_memory_failed(co_run_in_lane(&rewind_lane, rewind_restore_memory, NULL), error)) {
         return false;
     }
     ram_pages_clear(&rewinder.dirty, &vm->machine.ram);

@@ -109,12 +109,19 @@ static void savevm_vm_leave(VmListener *l)
 /* ---- saving ---- */
 
 /* A party that writes RAM cannot log: the passes of a running guest are not possible. */
-static coroutine_fn RUNS_IN_MAIN void savevm_start_log(void)
+static coroutine_fn RUNS_IN_MAIN bool savevm_start_log(GError **error)
 {
-    g_autoptr(GError) error = NULL;
-    if (!live_ram_co_start_log(&savevm.live, &error)) {
-        log_warn("savevm-start: the VM is stopped for the whole save: %s", error->message);
+    g_autoptr(GError) why = NULL;
+    bool busy;
+    if (live_ram_co_start_log(&savevm.live, &busy, &why)) {
+        return true;
     }
+    if (busy) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        return false;
+    }
+    log_warn("savevm-start: the VM is stopped for the whole save: %s", why->message);
+    return true;
 }
 
 /* With the VM stopped. Saving vCPUs may complete an access of theirs and write memory, so memory comes after. */
@@ -193,8 +200,9 @@ static void savevm_run(void *opaque)
     enter_main();
     enter_coroutine();
     GError *error = NULL;
-    if (savevm.target != NULL) {
-        savevm_start_log();
+    if (savevm.target != NULL && !savevm_start_log(&error)) {
+        savevm_give_up(error);
+        return;
     }
     if (!savevm.live.logging || live_ram_co_copy(&savevm.live, &error)) {
         savevm_stop_and_complete();

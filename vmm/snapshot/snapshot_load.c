@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 #include "util/log.h"
+#include "util/loop/sched_point.h"
 #include "vmm/snapshot/machine_state.h"
 #include "vmm/snapshot/snapshot_job_int.h"
 #include "vmm/snapshot/state_load.h"
@@ -13,6 +14,8 @@ typedef struct SnapshotLoad {
     char **ids;         /* in each of `names`, which are those of different nodes */
     BlockNode *node;    /* of the state area; owned */
     StateLoad load;
+    BlockSnapshotRun **runs; /* of the disks that are prepared */
+    bool changing;           /* a cancel comes too late */
 } SnapshotLoad;
 
 /* ---- under the operation lock ---- */
@@ -69,31 +72,19 @@ static coroutine_fn RUNS_IN_MAIN bool load_read_state(SnapshotLoad *l, GError **
     return state_load_co_stream(&l->load, error) && state_load_co_check_memory(&l->load, error);
 }
 
-/* The nodes are there as they were, with their snapshots: nothing can be found missing half-way. */
-static RUNS_IN_MAIN bool load_check_disks(const SnapshotLoad *l, GError **error)
+/* Begins all loads, without a change: nothing can be found to refuse half-way. */
+static coroutine_fn RUNS_IN_MAIN bool load_prepare_disks(SnapshotLoad *l, GError **error)
 {
+    l->runs = g_new0(BlockSnapshotRun *, g_strv_length(l->common.names));
     for (unsigned i = 0; l->common.names[i] != NULL; i++) {
         BlockNode *n = block_node_find(l->common.names[i]);
-        const BlockImageInfo *info = n != NULL ? block_node_image_info(n) : NULL;
-        bool found = false;
-        for (unsigned k = 0; info != NULL && k < info->snapshot_count; k++) {
-            found = found || strcmp(info->snapshots[k].id, l->ids[i]) == 0;
-        }
-        if (!found || block_node_read_only(n)) {
-            g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION,
-                        "Snapshot '%s' of device '%s' has gone meanwhile", l->common.tag,
+        if (n == NULL) {
+            g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION, "No block device node '%s'",
                         l->common.names[i]);
             return false;
         }
-    }
-    return true;
-}
-
-static coroutine_fn RUNS_IN_MAIN bool load_apply_disks(const SnapshotLoad *l, GError **error)
-{
-    for (unsigned i = 0; l->common.names[i] != NULL; i++) {
-        BlockNode *n = block_node_find(l->common.names[i]);
-        if (block_node_co_snapshot_apply(n, l->ids[i], error) < 0) {
+        l->runs[i] = block_node_co_snapshot_prepare_apply(n, l->ids[i], error);
+        if (l->runs[i] == NULL) {
             g_prefix_error(error, "Could not load snapshot '%s' on '%s': ", l->common.tag,
                            l->common.names[i]);
             return false;
@@ -102,34 +93,62 @@ static coroutine_fn RUNS_IN_MAIN bool load_apply_disks(const SnapshotLoad *l, GE
     return true;
 }
 
-/* VM stopped. @changed: the machine may have parts of both states. */
-static coroutine_fn RUNS_IN_MAIN bool load_apply(SnapshotLoad *l, const VmStopped *token,
-                                                 bool *changed, GError **error)
+static coroutine_fn RUNS_IN_MAIN void load_end_disks(SnapshotLoad *l)
+{
+    for (unsigned i = 0; l->runs != NULL && l->common.names[i] != NULL; i++) {
+        if (l->runs[i] != NULL) {
+            block_snapshot_co_end(l->runs[i], NULL);
+        }
+    }
+    g_clear_pointer(&l->runs, g_free);
+}
+
+static coroutine_fn RUNS_IN_MAIN bool load_apply_disks(SnapshotLoad *l, GError **error)
+{
+    for (unsigned i = 0; l->common.names[i] != NULL; i++) {
+        if (block_snapshot_co_apply(g_steal_pointer(&l->runs[i]), error) < 0) {
+            g_prefix_error(error, "Could not load snapshot '%s' on '%s': ", l->common.tag,
+                           l->common.names[i]);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* With all prepared and the VM stopped. What the guest has asked for until then is dropped with it. */
+static coroutine_fn RUNS_IN_MAIN bool load_change(SnapshotLoad *l, MachineStateLoad *load,
+                                                  const VmStopped *token, GError **error)
+{
+    Vm *vm = l->common.vm;
+    VmPending dropped;
+    if (!vm_take_pending(vm, &dropped, error)) {
+        return false;
+    }
+    l->changing = true;
+    SP("snapshot.load", vm);
+    if (load_apply_disks(l, error) && state_load_co_memory(&l->load, error) &&
+        machine_state_co_apply(vm, load, token, error)) {
+        run_state_drop_reset(&vm->run, token);
+        return true;
+    }
+    log_error("snapshot-load: the machine has parts of two states: it stays stopped until a reset");
+    run_state_set_loaded(&vm->run, token, STOP_INTERNAL_ERROR);
+    vm->run.run_requested = false;
+    return false;
+}
+
+/* Stops the VM, for @reason. The caller lets it run again. */
+static coroutine_fn RUNS_IN_MAIN bool load_apply(SnapshotLoad *l, StopReason reason, GError **error)
 {
     Vm *vm = l->common.vm;
     g_autoptr(MachineStateLoad) load = machine_state_stage(vm, l->load.stream, error);
-    if (load == NULL || !load_check_disks(l, error)) {
-        return false;
+    bool ok = load != NULL && load_prepare_disks(l, error);
+    if (ok) {
+        VmStopped *token = co_vm_stop(&vm->run, reason);
+        ok = load_change(l, load, token, error);
+        vm_stopped_put(&vm->run, token);
     }
-    *changed = true;
-    return load_apply_disks(l, error) && state_load_co_memory(&l->load, error) &&
-           machine_state_co_apply(vm, load, token, error);
-}
-
-static coroutine_fn RUNS_IN_MAIN bool load_stop_and_apply(SnapshotLoad *l, GError **error)
-{
-    RunState *rs = &l->common.vm->run;
-    bool changed = false;
-    VmStopped *token = co_vm_stop(rs, STOP_RESTORE_VM);
-    bool ok = load_apply(l, token, &changed, error);
-    if (!ok && changed) {
-        log_error(
-            "snapshot-load: the machine has parts of two states: it stays stopped until a reset");
-        run_state_set_loaded(rs, token, STOP_INTERNAL_ERROR);
-        rs->run_requested = false;
-    }
-    vm_stopped_put(rs, token);
-    co_vm_resume(rs);
+    load_end_disks(l);
     return ok;
 }
 
@@ -150,10 +169,17 @@ static int load_run(Job *job, GError **error)
     SnapshotLoad *l = job_state(job);
     bool ok = load_read(l, error) && job_co_pause_point(job);
     vm_operation_begin(&l->common.vm->run);
-    ok = ok && load_stop_and_apply(l, error);
+    ok = ok && !job_is_cancelled(job) && load_apply(l, STOP_RESTORE_VM, error);
     load_close(l);
+    co_vm_resume(&l->common.vm->run);
     vm_operation_end(&l->common.vm->run);
     return ok ? 0 : job_is_cancelled(job) ? -ECANCELED : -EIO;
+}
+
+static bool load_cancel(Job *job, bool force)
+{
+    enter_main();
+    return !((SnapshotLoad *)job_state(job))->changing;
 }
 
 static void load_free(void *state)
@@ -166,7 +192,7 @@ static void load_free(void *state)
 }
 
 static const JobDriver snapshot_load_driver = {
-    .type = "snapshot-load", .co_run = load_run, .free = load_free};
+    .type = "snapshot-load", .co_run = load_run, .cancel = load_cancel, .free = load_free};
 
 Job *snapshot_load_start(const SnapshotJobConfig *config, GError **error)
 {
@@ -189,13 +215,7 @@ bool snapshot_load_co_at_start(Vm *vm, const char *tag, GError **error)
     const SnapshotJobConfig config = {.vm = vm, .tag = tag, .names = (const char *const *)names};
     SnapshotLoad *l = g_new0(SnapshotLoad, 1);
     snapshot_job_init(&l->common, &config);
-    bool changed = false;
-    bool ok = load_open(l, error) && load_read_state(l, error);
-    if (ok) {
-        VmStopped *token = co_vm_stop(&vm->run, STOP_PAUSED);
-        ok = load_apply(l, token, &changed, error);
-        vm_stopped_put(&vm->run, token);
-    }
+    bool ok = load_open(l, error) && load_read_state(l, error) && load_apply(l, STOP_PAUSED, error);
     load_close(l);
     load_free(l);
     if (!ok) {

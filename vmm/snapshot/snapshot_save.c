@@ -175,6 +175,8 @@ typedef struct SaveCapture {
     GError *error;
 } SaveCapture;
 
+static WorkerLane save_lane; /* the stopped VM waits for it, not for other calls that hang */
+
 static int save_capture_at_worker(void *opaque)
 {
     enter_worker();
@@ -199,7 +201,7 @@ static coroutine_fn RUNS_IN_MAIN bool save_freeze_memory(SnapshotSave *s, const 
         return live_ram_co_copy_last(&s->live, token, error);
     }
     SaveCapture c = {.ram = &s->common.vm->machine.ram};
-    co_run_in_worker(save_capture_at_worker, &c);
+    co_run_in_lane(&save_lane, save_capture_at_worker, &c);
     if (c.capture == NULL) {
         log_warn(
             "snapshot-save: memory is copied in passes, and the VM is stopped for the last one: %s",
@@ -259,11 +261,16 @@ static coroutine_fn RUNS_IN_MAIN bool save_freeze(SnapshotSave *s, GError **erro
 static coroutine_fn RUNS_IN_MAIN bool save_copy_live(SnapshotSave *s, GError **error)
 {
     g_autoptr(GError) why = NULL;
-    if (!live_ram_co_start_log(&s->live, &why)) {
-        log_warn("snapshot-save: the VM is stopped for the whole save: %s", why->message);
-        return true;
+    bool busy;
+    if (live_ram_co_start_log(&s->live, &busy, &why)) {
+        return live_ram_co_copy(&s->live, error);
     }
-    return live_ram_co_copy(&s->live, error);
+    if (busy) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        return false;
+    }
+    log_warn("snapshot-save: the VM is stopped for the whole save: %s", why->message);
+    return true;
 }
 
 static coroutine_fn RUNS_IN_MAIN bool save_live_and_freeze(SnapshotSave *s, GError **error)
@@ -429,6 +436,9 @@ static bool save_cancel(Job *job, bool force)
     }
     if (s->target != NULL) {
         state_target_cancel(s->target);
+    }
+    if (s->capture != NULL) {
+        capture_fork_end(s->capture); /* at once, also while the file hangs */
     }
     return true;
 }

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <string.h>
 #include "block/file/file_new.h"
+#include "util/job/job.h"
 #include "util/log.h"
 #include "util/loop/iothread.h"
 #include "vmm/snapshot/state_open.h"
@@ -74,15 +75,18 @@ static int state_target_read(void *opaque, unsigned block, uint64_t offset, void
 
 /* ---- steps ---- */
 
+#define STATE_TARGET_USER "a save of the machine's state"
+
 static coroutine_fn RUNS_IN_MAIN bool state_target_open_node(StateTarget *t, GError **error)
 {
-    if (t->node == NULL) {
-        t->node = state_co_open(t->name, iothread_context(t->thread), true, error);
+    if (t->patient) {
+        return true; /* it was given */
     }
+    t->node = state_co_open(t->name, iothread_context(t->thread), true, error);
     if (t->node == NULL) {
         return false;
     }
-    t->blk = blk_co_new_for("a save of the machine's state", NULL, t->node, true, error);
+    t->blk = blk_co_new_for(STATE_TARGET_USER, NULL, t->node, true, error);
     return t->blk != NULL;
 }
 
@@ -115,7 +119,7 @@ static void state_target_begin_at_home(void *opaque)
 static coroutine_fn bool state_target_step_open(StateTarget *t, GError **error)
 {
     enter_main();
-    bool file = t->node == NULL && state_name_is_path(t->name) && !file_co_is_device(t->name);
+    bool file = !t->patient && state_name_is_path(t->name) && !file_co_is_device(t->name);
     if (file) {
         int ret = file_co_make(t->name, STATE_TARGET_MODE);
         t->made = ret == 0;
@@ -204,11 +208,17 @@ static coroutine_fn RUNS_IN_MAIN void state_target_close(StateTarget *t)
         /* Before its lock is released: later the name may be another save's. */
         file_co_remove(t->name);
     }
+    if (t->patient) {
+        job_co_operation_begin(); /* the node belongs to the graph of a disk */
+    }
     if (t->blk != NULL) {
         blk_co_free(t->blk);
     }
     if (t->node != NULL) {
         block_co_unref(t->node);
+    }
+    if (t->patient) {
+        job_co_operation_end();
     }
     g_clear_pointer(&t->thread, iothread_free); /* here, where no lock is held */
 }
@@ -375,13 +385,20 @@ StateTarget *state_target_new(const char *path, const GuestRam *ram, AioContext 
 StateTarget *state_target_new_on(BlockNode *node, const char *name, const GuestRam *ram,
                                  AioContext *ctx, GError **error)
 {
-    StateTarget *t = state_target_make(name, NULL, ram, ctx, error);
-    if (t != NULL) {
-        block_node_ref(node);
-        t->node = node;
-        t->patient = true;
-        t->save.target_is_zero = true;
+    BlockBackend *blk = blk_co_new_for(STATE_TARGET_USER, NULL, node, true, error);
+    if (blk == NULL) {
+        return NULL;
     }
+    StateTarget *t = state_target_make(name, NULL, ram, ctx, error);
+    if (t == NULL) {
+        blk_co_free(blk);
+        return NULL;
+    }
+    block_node_ref(node);
+    t->node = node;
+    t->blk = blk;
+    t->patient = true;
+    t->save.target_is_zero = true;
     return t;
 }
 

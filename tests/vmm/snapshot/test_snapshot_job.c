@@ -370,6 +370,91 @@ BLOCK_TEST(a_hanging_write_can_be_cancelled)
     snap_clear();
 }
 
+/* Nothing is changed before each disk has said that it can be loaded. */
+BLOCK_TEST(a_load_that_a_disk_refuses_changes_nothing)
+{
+    snap_init();
+    save("a", false);
+    disk_write(0, 7);
+    BlockSnapshotInfo info = {.name = (char *)(uintptr_t) "other", .icount = UINT64_MAX};
+    BlockSnapshotRun *run = block_node_co_snapshot_prepare(disks[1].node, &info, NULL);
+    assert_non_null(run);
+    job_begin(snapshot_load_start, "a", false);
+    g_autofree char *error = job_end();
+    assert_string_equal(error, "Could not load snapshot 'a' on 'q1': an operation on its internal "
+                               "snapshots is running");
+    assert_true(rig_runs());
+    assert_int_equal(rig->loads, 0);
+    static uint8_t buf[SPAN];
+    assert_int_equal(test_io(disks[0].guest, TEST_READ, 0, SPAN, buf, 0), 0);
+    assert_memory_equal(buf, disks[0].now, SPAN);
+    block_snapshot_co_end(run, NULL);
+    load_and_check("a");
+    snap_clear();
+}
+
+/* A cancel that is accepted is obeyed: while the state is read, nothing has changed. */
+BLOCK_TEST(a_load_is_cancelled_before_it_changes_anything)
+{
+    snap_init();
+    save("a", false);
+    fault_set(rig->b, (BlockFault){.op = BLOCK_FAULT_READ, .hold = true});
+    job_begin(snapshot_load_start, "a", false);
+    while (block_fault_held(rig->b) == 0) {
+        co_yield_turn();
+    }
+    job_cancel(job_find(JOB), true, NULL);
+    fault_release(rig->b);
+    g_autofree char *error = job_end();
+    assert_non_null(error);
+    assert_int_equal(rig->loads, 0);
+    assert_true(rig_runs());
+    load_and_check("a");
+    snap_clear();
+}
+
+/* The machine that asked for a reset is gone. */
+BLOCK_TEST(a_reset_that_was_asked_for_does_not_hit_the_machine_that_is_loaded)
+{
+    snap_init();
+    save("a", false);
+    vm_operation_begin(&rig->vm.run);
+    const SnapshotJobConfig config = {
+        .vm = &rig->vm, .id = JOB, .tag = "a", .state = "q1", .names = both};
+    assert_non_null(snapshot_load_start(&config, NULL));
+    run_state_request_reset(&rig->vm.run);
+    for (unsigned i = 0; i < 10; i++) {
+        co_yield_turn();
+    }
+    vm_operation_end(&rig->vm.run);
+    rig->load_reset_comes = true; /* and once more while it is loaded */
+    unsigned stops = rig->stops;
+    job_ends_well();
+    run_state_co_settle(&rig->vm.run, INT64_MAX / 2);
+    assert_true(rig_runs());
+    assert_in_range(rig->stops - stops, 1, 2); /* the first may have come before */
+    snap_clear();
+}
+
+/* There is one log of dirty memory. */
+BLOCK_TEST(a_save_in_passes_beside_another_log_is_refused)
+{
+    GuestRam *ram;
+    snap_init();
+    ram = &rig->vm.machine.ram;
+    ram->blocks[0].fd = 0; /* shared memory: it is copied in passes */
+    assert_true(guest_ram_co_log_start(ram, NULL));
+    job_begin(snapshot_save_start, "a", false);
+    g_autofree char *error = job_end();
+    assert_string_equal(error, "another save copies memory, or a rewind point is held");
+    assert_true(rig_runs());
+    assert_true(atomic_load(&ram->logging));
+    guest_ram_co_log_stop(ram);
+    save("a", false);
+    load_and_check("a");
+    snap_clear();
+}
+
 /* Whoever cannot be forked is copied in passes, and who cannot log stopped. */
 BLOCK_TEST(without_a_frozen_copy_memory_is_copied_in_passes)
 {
@@ -397,6 +482,10 @@ int main(void)
         cmocka_unit_test(a_write_that_fails_leaves_the_old_set),
         cmocka_unit_test(a_flush_that_fails_leaves_the_old_set),
         cmocka_unit_test(a_hanging_write_can_be_cancelled),
+        cmocka_unit_test(a_load_that_a_disk_refuses_changes_nothing),
+        cmocka_unit_test(a_load_is_cancelled_before_it_changes_anything),
+        cmocka_unit_test(a_reset_that_was_asked_for_does_not_hit_the_machine_that_is_loaded),
+        cmocka_unit_test(a_save_in_passes_beside_another_log_is_refused),
         cmocka_unit_test(without_a_frozen_copy_memory_is_copied_in_passes),
     };
     return block_test_main(tests);
