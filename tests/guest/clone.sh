@@ -13,16 +13,6 @@ skiff_img() {
     "$(dirname "${SKIFF_UNCONFINED:-$SKIFF}")/skiff-img" "$@"
 }
 
-wait_saved() {
-    local deadline=$((SECONDS + $(seconds 200)))
-    until printed 'savevm status: completed'; do
-        kill -0 "$skiff_pid" 2>/dev/null || fail "skiff ended instead of saving"
-        [ $SECONDS -lt $deadline ] || fail "the save is not completed"
-        monitor 'info savevm'
-        sleep 0.05
-    done
-}
-
 # save FILE ARGUMENT…: a machine with exec.elf, some time after it has greeted.
 save() {
     local file=$1

@@ -3,6 +3,7 @@
 
 #include <string.h>
 #include "hw/chardev/chardev_set.h"
+#include "hw/core/device.h"
 #include "hw/firmware/vmgenid.h"
 #include "vmm/cmdline/restore_args.h"
 
@@ -132,10 +133,34 @@ static void change_append_key(const char *key, const char *value, void *opaque)
     g_string_append_printf(out, "%s%s=%s", out->len > 0 ? "," : "", key, escaped);
 }
 
-static char *change_device(RestoreChanges *c, const char *value)
+/* NULL + error: what the device stores is in another process, which every clone would write to. */
+static char *change_outside(const ConfigOption *o, GError **error)
 {
+    g_autofree char *shown = opt_excerpt(o->value);
+    bool folder = strcmp(o->name, "virtiofs") == 0;
+    g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
+                "the saved option -%s %s has its data in another process, which cannot make it "
+                "private to a clone: give -%s anew%s",
+                o->name, shown, o->name,
+                folder ? ", with a folder that the clone may have"
+                       : " with the same id, and its -chardev, with a back end of the clone's own");
+    return NULL;
+}
+
+static char *change_folder(const RestoreChanges *c, const ConfigOption *o, GError **error)
+{
+    return c->clone ? change_outside(o, error) : g_strdup(o->value);
+}
+
+static char *change_device(RestoreChanges *c, const ConfigOption *o, GError **error)
+{
+    const char *value = o->value;
     g_autoptr(OptDict) d = c->clone ? opt_dict_parse(value, "driver", NULL) : NULL;
     const char *driver = d != NULL ? opt_dict_get(d, "driver") : NULL;
+    const DeviceType *type = driver != NULL ? device_type_find(driver) : NULL;
+    if (type != NULL && type->data_outside) {
+        return change_outside(o, error);
+    }
     if (g_strcmp0(driver, VMGENID_TYPE) == 0) {
         opt_dict_set(d, "guid", "auto");
     } else if (g_strcmp0(driver, CLONE_VSOCK_TYPE) == 0 && c->cid != 0 && !c->has_cid) {
@@ -165,7 +190,10 @@ char *restore_change_option(RestoreChanges *c, const ConfigOption *o, GError **e
         return change_network(c, o, error);
     }
     if (strcmp(o->name, "device") == 0) {
-        return change_device(c, o->value);
+        return change_device(c, o, error);
+    }
+    if (strcmp(o->name, "virtiofs") == 0) {
+        return change_folder(c, o, error);
     }
     return g_strdup(o->value);
 }

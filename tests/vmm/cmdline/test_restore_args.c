@@ -169,6 +169,32 @@ static void what_clones_cannot_share_is_refused_by_name(void **state)
                   "skiff -netdev stream,id=n,server=off,addr.type=unix,addr.path=x -clone s");
 }
 
+#define OUTSIDE                                                                                    \
+    " has its data in another process, which cannot make it private to a clone: give -%s anew%s"
+
+static void assert_outside(const char *name, const char *value, const char *with)
+{
+    g_autofree char *saved = g_strdup_printf("%s %s", name, value);
+    g_autofree char *says =
+        g_strdup_printf("the saved option -%s %s" OUTSIDE, name, value, name, with);
+    g_autofree char *kept = g_strdup_printf("skiff -%s %s -restore s", name, value);
+    assert_merged(saved, "skiff -clone s", says);
+    assert_merged(saved, "skiff -restore s", kept);
+}
+
+static void data_of_other_processes_is_refused_by_name(void **state)
+{
+    static const char own[] =
+        " with the same id, and its -chardev, with a back end of the clone's own";
+    assert_outside("device", "vhost-user-blk-pci,id=d,chardev=c", own);
+    assert_outside("device", "vhost-user-fs-pci,id=d,chardev=c,tag=t", own);
+    assert_outside("virtiofs", "tag=t,path=/d", ", with a folder that the clone may have");
+    assert_merged(
+        "device vhost-user-blk-pci,id=d,chardev=c|virtiofs tag=t,path=/d",
+        "skiff -clone s -device vhost-user-blk-pci,id=d,chardev=x -virtiofs tag=t,path=/e",
+        "skiff -clone s -device vhost-user-blk-pci,id=d,chardev=x -virtiofs tag=t,path=/e");
+}
+
 /* What a hostile file may have. */
 static void options_that_are_no_machines_are_refused(void **state)
 {
@@ -311,6 +337,7 @@ int main(void)
         cmocka_unit_test(standard_streams_are_the_commands),
         cmocka_unit_test(a_clone_is_another_machine),
         cmocka_unit_test(what_clones_cannot_share_is_refused_by_name),
+        cmocka_unit_test(data_of_other_processes_is_refused_by_name),
         cmocka_unit_test(options_that_are_no_machines_are_refused),
         cmocka_unit_test(programs_are_not_run_for_a_file),
         cmocka_unit_test(relative_paths_are_those_of_the_saved_directory),
