@@ -32,6 +32,8 @@ char **restore_args_expand(int argc, char **argv, GError **error) ANY_THREAD;
 /* The same for options (ConfigOption) that were saved in @directory; @now is the working directory. For tests. */
 char **restore_args_merge(int argc, char **argv, const GPtrArray *saved, const char *directory,
                           const char *now, GError **error) ANY_THREAD;
+/* The end of the word at @at in an option's value: at a comma that is not doubled. */
+const char *restore_word_end(const char *at) ANY_THREAD;
 /* @value of option @name with relative paths of files made absolute. The caller owns the result. */
 char *restore_args_locate(const char *name, const char *value, const char *directory) ANY_THREAD;
 

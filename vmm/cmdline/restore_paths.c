@@ -50,8 +50,7 @@ static void restore_append_value(GString *out, const char *text)
     }
 }
 
-/* The end of the word at @at: at a comma that is not doubled. */
-static const char *restore_word_end(const char *at)
+const char *restore_word_end(const char *at)
 {
     while (*at != '\0' && (at[0] != ',' || at[1] == ',')) {
         at += at[0] == ',' ? 2 : 1;

@@ -115,6 +115,30 @@ static void a_clone_has_consoles_of_its_own(void **state)
                   "skiff -clone s -serial file:y");
 }
 
+/* Each clone would empty the file that the template, and other clones, write. */
+static void a_clone_writes_no_log_of_the_template(void **state)
+{
+    assert_merged(
+        "chardev socket,id=a,path=p,logfile=l,,1,logappend=on|chardev null,logfile=l,id=b",
+        "skiff -clone s", "skiff -chardev socket,id=a,path=p -chardev null,id=b -clone s");
+    assert_merged(
+        "chardev stdio,id=a,logfile=l,logtimestamp=on,logappend,mux=on|chardev "
+        "null,id=b,logfiles=x,a=logfile",
+        "skiff -clone s",
+        "skiff -chardev stdio,id=a,mux=on -chardev null,id=b,logfiles=x,a=logfile -clone s");
+    assert_merged(
+        "chardev {\"backend\":\"socket\",\"path\":\"p,q\",\"id\":\"a\",\"logfile\":\"l\"}",
+        "skiff -clone s", "skiff -chardev backend=socket,path=p,,q,id=a -clone s");
+    assert_merged("serial mon:stdio,logfile=l|serial tcp:h:1,logfile=l,reconnect=1|debugcon "
+                  "null,logfile=l,logappend=on",
+                  "skiff -clone s",
+                  "skiff -serial mon:stdio -serial tcp:h:1,reconnect=1 -debugcon null -clone s");
+    assert_merged("chardev stdio,id=a,logfile=l|serial null,logfile=l", "skiff -restore s",
+                  "skiff -chardev stdio,id=a,logfile=l -serial null,logfile=l -restore s");
+    assert_merged("chardev stdio,id=a,logfile=l", "skiff -clone s -chardev stdio,id=a,logfile=m",
+                  "skiff -clone s -chardev stdio,id=a,logfile=m");
+}
+
 static void standard_streams_are_the_commands(void **state)
 {
     assert_merged("exec-port|serial mon:stdio|chardev stdio,id=c", "skiff -restore s -exec x",
@@ -334,6 +358,7 @@ int main(void)
         cmocka_unit_test(words_that_are_arguments_are_no_options),
         cmocka_unit_test(a_command_needs_the_port_of_its_agent),
         cmocka_unit_test(a_clone_has_consoles_of_its_own),
+        cmocka_unit_test(a_clone_writes_no_log_of_the_template),
         cmocka_unit_test(standard_streams_are_the_commands),
         cmocka_unit_test(a_clone_is_another_machine),
         cmocka_unit_test(what_clones_cannot_share_is_refused_by_name),
