@@ -59,6 +59,20 @@ static char *restore_join_plain(const char *directory, const char *path)
 
 static char *restore_locate_json_text(const char *text, const char *directory, bool has_file);
 
+/* nbd+unix:///EXPORT?socket=PATH. NULL: another. */
+static char *restore_join_nbd(const char *directory, const char *uri)
+{
+    static const char before[] = "?socket=";
+    const char *found = strstr(uri, before);
+    const char *path = found != NULL ? found + strlen(before) : "/";
+    if (path[0] == '/' || g_ascii_strncasecmp(path, "%2f", 3) == 0 ||
+        (!g_str_has_prefix(uri, "nbd+unix:") && !g_str_has_prefix(uri, "nbds+unix:"))) {
+        return NULL;
+    }
+    g_autofree char *escaped = g_uri_escape_string(directory, "/", false);
+    return g_strdup_printf("%.*s%s/%s", (int)(path - uri), uri, escaped, path);
+}
+
 /* A relative path of a disk, and not the name of an export or of a protocol. */
 static char *restore_join_uri(const char *directory, const char *uri)
 {
@@ -78,7 +92,8 @@ static char *restore_join_uri(const char *directory, const char *uri)
         located = restore_locate_json_text(uri + strlen(json), directory, false);
         return g_strconcat(json, located, NULL);
     }
-    return g_strdup(uri);
+    located = restore_join_nbd(directory, uri);
+    return located != NULL ? g_steal_pointer(&located) : g_strdup(uri);
 }
 
 /* The value of @key; NULL: it is no path. */

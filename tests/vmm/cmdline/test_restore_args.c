@@ -311,6 +311,10 @@ static void relative_paths_are_those_of_the_saved_directory(void **state)
     assert_located("object", "tls-creds-x509,id=t,dir=d", "tls-creds-x509,id=t,dir=/saved/d");
     assert_located("hda", "a", "/saved/a");
     assert_located("hda", "nbd://h/x", "nbd://h/x");
+    assert_located("hda", "nbd+unix:///x?socket=s", "nbd+unix:///x?socket=/saved/s");
+    assert_located("hda", "nbd+unix:///x?socket=/s", "nbd+unix:///x?socket=/s");
+    assert_located("hda", "nbd+unix:///x?socket=%2Fs", "nbd+unix:///x?socket=%2Fs");
+    assert_located("hda", "nbd+tcp://h/x?socket=s", "nbd+tcp://h/x?socket=s");
     assert_located("drive", "file=nbd:unix:s:exportname=x", "file=nbd:unix:/saved/s:exportname=x");
     assert_located("drive", "file=json:{\"driver\":\"raw\",,\"file\":{\"filename\":\"x\"}}",
                    "file=json:{\"driver\": \"raw\",, \"file\": {\"filename\": \"/saved/x\"}}");
