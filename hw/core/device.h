@@ -87,7 +87,10 @@ struct DeviceType {
     const StateDesc *state;      /* NULL: nothing to save */
     bool user_creatable;         /* by -device */
     bool shares_ram;             /* another process maps guest RAM: it needs a descriptor */
-    bool single;                 /* a machine has one at most */
+    bool
+        data_outside; /* the guest's data is in another process, which has it neither frozen nor copied
+                                  * with the machine */
+    bool single;      /* a machine has one at most */
     const char *bus; /* the bus it plugs into: "pci", "isa", "virtio-serial", "SCSI" or NULL */
     /* Appends the device's own part of its firmware path, "/disk@0,0", to the path of the device
      * it is plugged into, or of its own PCI function. NULL: firmware does not boot from it. */

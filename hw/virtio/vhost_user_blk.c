@@ -252,6 +252,7 @@ const DeviceType vhost_user_blk_pci_type = {
     .state = &blk_state_desc,
     .user_creatable = true,
     .shares_ram = true,
+    .data_outside = true,
     .bus = "pci",
     .firmware_path = blk_firmware_path,
     .co_open = blk_co_open,

@@ -168,6 +168,7 @@ const DeviceType vhost_user_fs_pci_type = {
     .state = &fs_state_desc,
     .user_creatable = true,
     .shares_ram = true,
+    .data_outside = true,
     .bus = "pci",
     .co_open = fs_co_open,
     .co_close = fs_co_close,

@@ -13,16 +13,6 @@ skiff_img() {
     "$(dirname "${SKIFF_UNCONFINED:-$SKIFF}")/skiff-img" "$@"
 }
 
-wait_saved() {
-    local deadline=$((SECONDS + $(seconds 200)))
-    until printed 'savevm status: completed'; do
-        kill -0 "$skiff_pid" 2>/dev/null || fail "skiff ended instead of saving"
-        [ $SECONDS -lt $deadline ] || fail "the save is not completed"
-        monitor 'info savevm'
-        sleep 0.05
-    done
-}
-
 # save FILE ARGUMENT…: a machine with exec.elf, some time after it has greeted.
 save() {
     local file=$1
@@ -224,6 +214,20 @@ test_a_template_is_made_of_a_template() {
     expect_status 9
 }
 
+test_a_machine_that_is_restored_elsewhere_finds_its_files() {
+    local skiff
+    skiff=$(realpath "$SKIFF")
+    mkdir "$work/a" "$work/b"
+    cp build/guests/exec.elf "$work/a/kernel"
+    (cd "$work/a" && "$skiff" -kernel kernel -display none -serial file:console -debugcon unix:debug,server=on,wait=off -device virtio-serial-pci \
+        -chardev file,id=d,path=rel.log,logfile=rel.log2 -device virtserialport,chardev=d,name=d -snapshot-at READY,file=../t -timeout "$(seconds 60)") </dev/null
+    rm "$work"/a/rel.*
+    (cd "$work/b" && "$skiff" -restore ../t -exec 'exit 4') </dev/null || status=$?
+    expect_status 4
+    expect_equal 'files elsewhere' "$(ls "$work/b")" ''
+    expect_equal 'files of the machine' "$(ls "$work/a" | tr '\n' ' ')" 'console kernel rel.log rel.log2 '
+}
+
 # ---- clones ----
 
 # clone_disks FORMAT ARGUMENT…: a template whose disk is $work/disk, in that format; clones write it.
@@ -320,9 +324,10 @@ test_a_clone_leaves_what_is_the_originals_alone() {
     local i pids=()
     template "$work/t" -serial "file:$work/log" -pidfile "$work/pid" -qmp "unix:$work/qmp,server=on,wait=off" \
         -device virtio-serial-pci -chardev "socket,id=s,path=$work/s,server=on,wait=off" -device virtserialport,chardev=s,name=s \
-        -chardev "file,id=f,path=$work/f" -device virtserialport,chardev=f,name=f -device vmgenid,guid=00112233-4455-6677-8899-aabbccddeeff
+        -chardev "file,id=f,path=$work/f" -device virtserialport,chardev=f,name=f -chardev "null,id=l,logfile=$work/l" -debugcon "null,logfile=$work/m" \
+        -device vmgenid,guid=00112233-4455-6677-8899-aabbccddeeff
     expect_status 0
-    echo kept >"$work/f"
+    echo kept | tee "$work/f" "$work/l" >"$work/m"
     grep -q '^exec: started' "$work/log"
     for i in 1 2 3; do
         "$SKIFF" -clone "$work/t" -exec 'exit 4' </dev/null >/dev/null 2>&1 &
@@ -335,6 +340,7 @@ test_a_clone_leaves_what_is_the_originals_alone() {
     done
     ! grep -q 'running' "$work/log" || fail "a clone has written to the original's console"
     expect_equal 'a file' "$(<"$work/f")" kept
+    expect_equal 'log files' "$(cat "$work/l" "$work/m")" $'kept\nkept'
     [ ! -e "$work/s" ] && [ ! -e "$work/pid" ] && [ ! -e "$work/qmp" ] || fail 'a clone has made a socket or a pid file'
     start_skiff -clone "$work/t" -qmp "unix:$work/qmp,server=on,wait=off"
     guid=$(hmp 'info vm-generation-id')

@@ -135,6 +135,17 @@ wait_paused() {
     done
 }
 
+# wait_saved: until savevm-start has completed.
+wait_saved() {
+    local deadline=$((SECONDS + $(seconds 200)))
+    until printed 'savevm status: completed'; do
+        kill -0 "$skiff_pid" 2>/dev/null || fail "skiff ended instead of saving"
+        [ $SECONDS -lt $deadline ] || fail "the save is not completed"
+        monitor 'info savevm'
+        sleep 0.05
+    done
+}
+
 # make_disk SIZE: $disk, deleted after the test; $direct is set if its file system has O_DIRECT.
 make_disk() {
     local dir

@@ -81,6 +81,25 @@ test_a_back_end_that_dies_or_hangs_costs_only_its_device() {
     done
 }
 
+test_a_disk_of_another_process_does_not_go_back() {
+    make_disk 64M
+    start_storage 1
+    start_own_guest blk-verify "ops=100000000 seed=1 queues=1 mode=irq" -chardev "socket,id=c,path=$work/disk.sock" \
+        -device vhost-user-blk-pci,id=d0,chardev=c,num-queues=1
+    wait_words 'blk-verify: ' 1
+    monitor x-rewind-point
+    wait_output "device 'd0': another process has its data"
+    monitor "savevm-start $work/state"
+    wait_saved
+    monitor quit
+    wait_skiff 20
+    expect_status 0
+    local status=0
+    "$SKIFF" -clone "$work/state" -display none -monitor none >"$work/clone" 2>&1 </dev/null || status=$?
+    [ $status = 2 ] || fail "status $status of a clone: $(cat "$work/clone")"
+    grep -q 'device vhost-user-blk-pci,id=d0,.* has its data in another process' "$work/clone" || fail "$(cat "$work/clone")"
+}
+
 # start_switch: DPDK's testpmd passes frames between $work/a.sock and $work/b.sock; sets $switch_pid.
 start_switch() {
     rm -f "$work"/{a,b}.sock

@@ -4,8 +4,8 @@
  *
  * The options that the state file carries come first, then the user's. A saved option is left out if the user gives
  * it anew: -chardev, -netdev, -drive, -blockdev, -object and -device by their id (or node name), -nic, -serial,
- * -debugcon and others that are lists all together. Relative paths of files that the saved options name are
- * those of the directory in which the machine was started.
+ * -debugcon and others that are lists all together. Relative paths of files, folders and sockets that the saved options
+ * name are those of the directory in which the machine was started.
  *
  * The file is input, and who made it may not be the user. A saved option is refused by name if it is one of the
  * process (-qmp, -D, -sandbox, ...), if it is none that skiff has, if it has an argument and takes none or the reverse,
@@ -32,6 +32,8 @@ char **restore_args_expand(int argc, char **argv, GError **error) ANY_THREAD;
 /* The same for options (ConfigOption) that were saved in @directory; @now is the working directory. For tests. */
 char **restore_args_merge(int argc, char **argv, const GPtrArray *saved, const char *directory,
                           const char *now, GError **error) ANY_THREAD;
+/* The end of the word at @at in an option's value: at a comma that is not doubled. */
+const char *restore_word_end(const char *at) ANY_THREAD;
 /* @value of option @name with relative paths of files made absolute. The caller owns the result. */
 char *restore_args_locate(const char *name, const char *value, const char *directory) ANY_THREAD;
 

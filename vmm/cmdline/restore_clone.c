@@ -3,6 +3,7 @@
 
 #include <string.h>
 #include "hw/chardev/chardev_set.h"
+#include "hw/core/device.h"
 #include "hw/firmware/vmgenid.h"
 #include "vmm/cmdline/restore_args.h"
 
@@ -68,6 +69,34 @@ static bool change_is_taken(const RestoreChanges *c, const OptDict *chardev)
            (g_strv_contains(single, backend) || (strcmp(backend, "socket") == 0 && listens));
 }
 
+/* Whether @word of an option says where and how output is logged. */
+static bool change_is_log(const char *word, size_t size)
+{
+    static const char *const keys[] = {"logfile", "logappend", "logtimestamp", NULL};
+    g_autofree char *key = g_strndup(word, size);
+    key[strcspn(key, "=")] = '\0';
+    return g_strv_contains(keys, key);
+}
+
+/* @value without logfile=, which each clone would empty, and what needs it. */
+static char *change_drop_log(const RestoreChanges *c, const char *value)
+{
+    GString *out = g_string_new(NULL);
+    if (!c->clone) {
+        return g_string_free(g_string_append(out, value), FALSE);
+    }
+    for (const char *at = value;;) {
+        const char *end = restore_word_end(at);
+        if (!change_is_log(at, (size_t)(end - at))) {
+            g_string_append_printf(out, "%s%.*s", out->len > 0 ? "," : "", (int)(end - at), at);
+        }
+        if (*end == '\0') {
+            return g_string_free(out, FALSE);
+        }
+        at = end + 1;
+    }
+}
+
 /* -serial, -debugcon. */
 static char *change_chardev_string(const RestoreChanges *c, const char *value)
 {
@@ -77,7 +106,27 @@ static char *change_chardev_string(const RestoreChanges *c, const char *value)
     }
     bool taken = s.opts != NULL && change_is_taken(c, s.opts);
     chardev_string_clear(&s);
-    return g_strdup(taken ? "null" : value);
+    return taken ? g_strdup("null") : change_drop_log(c, value);
+}
+
+static void change_append_key(const char *key, const char *value, void *opaque)
+{
+    GString *out = opaque;
+    g_auto(GStrv) parts = g_strsplit(value, ",", 0);
+    g_autofree char *escaped = g_strjoinv(",,", parts);
+    g_string_append_printf(out, "%s%s=%s", out->len > 0 ? "," : "", key, escaped);
+}
+
+/* A chardev that stays, of any form. */
+static char *change_chardev_log(const RestoreChanges *c, const OptDict *d, const char *value)
+{
+    if (value[0] != '{' || !c->clone) {
+        return change_drop_log(c, value);
+    }
+    GString *out = g_string_new(NULL);
+    opt_dict_foreach(d, change_append_key, out);
+    g_autofree char *plain = g_string_free(out, FALSE);
+    return change_drop_log(c, plain);
 }
 
 /* -chardev: with the same id, and for as many users. */
@@ -85,8 +134,11 @@ static char *change_chardev(const RestoreChanges *c, const char *value)
 {
     g_autoptr(OptDict) d = opt_dict_parse(value, "backend", NULL);
     const char *id = d != NULL ? opt_dict_get(d, "id") : NULL;
-    if (id == NULL || !change_is_taken(c, d)) {
+    if (id == NULL) {
         return g_strdup(value);
+    }
+    if (!change_is_taken(c, d)) {
+        return change_chardev_log(c, d, value);
     }
     const char *mux = opt_dict_get(d, "mux");
     return g_strdup_printf("null,id=%s%s%s", id, mux != NULL ? ",mux=" : "",
@@ -124,18 +176,34 @@ static char *change_network(const RestoreChanges *c, const ConfigOption *o, GErr
 
 /* ---- devices ---- */
 
-static void change_append_key(const char *key, const char *value, void *opaque)
+/* NULL + error: what the device stores is in another process, which every clone would write to. */
+static char *change_outside(const ConfigOption *o, GError **error)
 {
-    GString *out = opaque;
-    g_auto(GStrv) parts = g_strsplit(value, ",", 0);
-    g_autofree char *escaped = g_strjoinv(",,", parts);
-    g_string_append_printf(out, "%s%s=%s", out->len > 0 ? "," : "", key, escaped);
+    g_autofree char *shown = opt_excerpt(o->value);
+    bool folder = strcmp(o->name, "virtiofs") == 0;
+    g_set_error(error, OPT_ERROR, OPT_ERROR_VALUE,
+                "the saved option -%s %s has its data in another process, which cannot make it "
+                "private to a clone: give -%s anew%s",
+                o->name, shown, o->name,
+                folder ? ", with a folder that the clone may have"
+                       : " with the same id, and its -chardev, with a back end of the clone's own");
+    return NULL;
 }
 
-static char *change_device(RestoreChanges *c, const char *value)
+static char *change_folder(const RestoreChanges *c, const ConfigOption *o, GError **error)
 {
+    return c->clone ? change_outside(o, error) : g_strdup(o->value);
+}
+
+static char *change_device(RestoreChanges *c, const ConfigOption *o, GError **error)
+{
+    const char *value = o->value;
     g_autoptr(OptDict) d = c->clone ? opt_dict_parse(value, "driver", NULL) : NULL;
     const char *driver = d != NULL ? opt_dict_get(d, "driver") : NULL;
+    const DeviceType *type = driver != NULL ? device_type_find(driver) : NULL;
+    if (type != NULL && type->data_outside) {
+        return change_outside(o, error);
+    }
     if (g_strcmp0(driver, VMGENID_TYPE) == 0) {
         opt_dict_set(d, "guid", "auto");
     } else if (g_strcmp0(driver, CLONE_VSOCK_TYPE) == 0 && c->cid != 0 && !c->has_cid) {
@@ -165,7 +233,10 @@ char *restore_change_option(RestoreChanges *c, const ConfigOption *o, GError **e
         return change_network(c, o, error);
     }
     if (strcmp(o->name, "device") == 0) {
-        return change_device(c, o->value);
+        return change_device(c, o, error);
+    }
+    if (strcmp(o->name, "virtiofs") == 0) {
+        return change_folder(c, o, error);
     }
     return g_strdup(o->value);
 }

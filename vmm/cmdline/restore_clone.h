@@ -3,9 +3,10 @@
  * -clone: a saved machine for one of many processes at the same time. What of its options is the original's alone
  * becomes private to the clone, or is refused by name:
  *
- *   -serial, -chardev, -debugcon   a file, a pty and a socket that listens become null
+ *   -serial, -chardev, -debugcon   a file, a pty and a socket that listens become null; log files are dropped
  *   -netdev, -nic                  what binds a port or path of the host is refused
  *   -device vmgenid                gets a new GUID; vhost-vsock-pci the CID of cid=
+ *   -device vhost-user-..., -virtiofs  whose data is in another process (DeviceType.data_outside) are refused
  *
  * Disks and flash are private by their backends (BackendsConfig.clone), and memory is mapped as with -restore. With
  * -exec, standard input and output are the command's, also for -restore: a saved stdio becomes null.

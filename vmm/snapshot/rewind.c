@@ -6,6 +6,7 @@
 #include "util/loop/sched_point.h"
 #include "util/loop/worker.h"
 #include "vmm/snapshot/machine_disks.h"
+#include "vmm/snapshot/machine_outside.h"
 #include "vmm/snapshot/machine_state.h"
 #include "vmm/snapshot/rewind_disks.h"
 #include "vmm/snapshot/savevm.h"
@@ -114,8 +115,7 @@ static RUNS_IN_MAIN bool rewind_check_quiet(const Vm *vm, GError **error)
         return rewind_refuse(error, "skiff quits");
     }
     if (vm->life.ending != NULL) {
-        return rewind_refuse(error,
-                             "what the command of -exec has read and printed cannot go back");
+        return rewind_refuse(error, "what -exec's command has read and printed cannot go back");
     }
     if (save == SAVEVM_ACTIVE || save == SAVEVM_COMPLETED) {
         return rewind_refuse(error, "a save is under way or waits for savevm-end");
@@ -126,7 +126,8 @@ static RUNS_IN_MAIN bool rewind_check_quiet(const Vm *vm, GError **error)
                     "job '%s' is not over: wait for its end, or cancel it", job_id(running));
         return false;
     }
-    return vm_check_devices_of_start(vm, error);
+    return vm_check_devices_of_start(vm, error) &&
+           machine_outside_check(vm->machine.devices, error);
 }
 
 /* ---- memory ---- */

@@ -4,6 +4,7 @@
 #include <string.h>
 #include "util/log.h"
 #include "util/loop/sched_point.h"
+#include "vmm/snapshot/machine_outside.h"
 #include "vmm/snapshot/machine_state.h"
 #include "vmm/snapshot/snapshot_job_int.h"
 #include "vmm/snapshot/state_load.h"
@@ -49,7 +50,7 @@ static coroutine_fn RUNS_IN_MAIN bool load_open_state(SnapshotLoad *l, const Sna
 static coroutine_fn RUNS_IN_MAIN bool load_open(SnapshotLoad *l, GError **error)
 {
     g_autofree SnapshotDisks *d = snapshot_job_disks(&l->common, error);
-    if (d == NULL) {
+    if (d == NULL || !machine_outside_check(l->common.vm->machine.devices, error)) {
         return false;
     }
     l->ids = snapshot_disks_find_set(d, l->common.tag, error);

@@ -7,6 +7,7 @@
 #include "util/log.h"
 #include "util/loop/worker.h"
 #include "vmm/snapshot/live_ram.h"
+#include "vmm/snapshot/machine_outside.h"
 #include "vmm/snapshot/machine_state.h"
 #include "vmm/snapshot/snapshot_job.h"
 #include "vmm/snapshot/snapshot_job_int.h"
@@ -154,7 +155,8 @@ static coroutine_fn RUNS_IN_MAIN bool save_prepare_locked(SnapshotSave *s, GErro
     if (d != NULL && d->state == NULL) {
         d->state = snapshot_disks_largest(d);
     }
-    return d != NULL && save_check_tag(s, d, error) &&
+    return d != NULL && machine_outside_check(s->common.vm->machine.devices, error) &&
+           save_check_tag(s, d, error) &&
            state_target_plan(&s->common.vm->machine.ram, &bytes, error) &&
            save_prepare_disks(s, d, bytes, error) && save_open_target(s, error);
 }

@@ -115,6 +115,30 @@ static void a_clone_has_consoles_of_its_own(void **state)
                   "skiff -clone s -serial file:y");
 }
 
+/* Each clone would empty the file that the template, and other clones, write. */
+static void a_clone_writes_no_log_of_the_template(void **state)
+{
+    assert_merged(
+        "chardev socket,id=a,path=p,logfile=l,,1,logappend=on|chardev null,logfile=l,id=b",
+        "skiff -clone s", "skiff -chardev socket,id=a,path=p -chardev null,id=b -clone s");
+    assert_merged(
+        "chardev stdio,id=a,logfile=l,logtimestamp=on,logappend,mux=on|chardev "
+        "null,id=b,logfiles=x,a=logfile",
+        "skiff -clone s",
+        "skiff -chardev stdio,id=a,mux=on -chardev null,id=b,logfiles=x,a=logfile -clone s");
+    assert_merged(
+        "chardev {\"backend\":\"socket\",\"path\":\"p,q\",\"id\":\"a\",\"logfile\":\"l\"}",
+        "skiff -clone s", "skiff -chardev backend=socket,path=p,,q,id=a -clone s");
+    assert_merged("serial mon:stdio,logfile=l|serial tcp:h:1,logfile=l,reconnect=1|debugcon "
+                  "null,logfile=l,logappend=on",
+                  "skiff -clone s",
+                  "skiff -serial mon:stdio -serial tcp:h:1,reconnect=1 -debugcon null -clone s");
+    assert_merged("chardev stdio,id=a,logfile=l|serial null,logfile=l", "skiff -restore s",
+                  "skiff -chardev stdio,id=a,logfile=l -serial null,logfile=l -restore s");
+    assert_merged("chardev stdio,id=a,logfile=l", "skiff -clone s -chardev stdio,id=a,logfile=m",
+                  "skiff -clone s -chardev stdio,id=a,logfile=m");
+}
+
 static void standard_streams_are_the_commands(void **state)
 {
     assert_merged("exec-port|serial mon:stdio|chardev stdio,id=c", "skiff -restore s -exec x",
@@ -167,6 +191,32 @@ static void what_clones_cannot_share_is_refused_by_name(void **state)
                   "skiff -clone s -netdev user,id=n");
     assert_merged("netdev stream,id=n,server=off,addr.type=unix,addr.path=x", "skiff -clone s",
                   "skiff -netdev stream,id=n,server=off,addr.type=unix,addr.path=x -clone s");
+}
+
+#define OUTSIDE                                                                                    \
+    " has its data in another process, which cannot make it private to a clone: give -%s anew%s"
+
+static void assert_outside(const char *name, const char *value, const char *with)
+{
+    g_autofree char *saved = g_strdup_printf("%s %s", name, value);
+    g_autofree char *says =
+        g_strdup_printf("the saved option -%s %s" OUTSIDE, name, value, name, with);
+    g_autofree char *kept = g_strdup_printf("skiff -%s %s -restore s", name, value);
+    assert_merged(saved, "skiff -clone s", says);
+    assert_merged(saved, "skiff -restore s", kept);
+}
+
+static void data_of_other_processes_is_refused_by_name(void **state)
+{
+    static const char own[] =
+        " with the same id, and its -chardev, with a back end of the clone's own";
+    assert_outside("device", "vhost-user-blk-pci,id=d,chardev=c", own);
+    assert_outside("device", "vhost-user-fs-pci,id=d,chardev=c,tag=t", own);
+    assert_outside("virtiofs", "tag=t,path=/d", ", with a folder that the clone may have");
+    assert_merged(
+        "device vhost-user-blk-pci,id=d,chardev=c|virtiofs tag=t,path=/d",
+        "skiff -clone s -device vhost-user-blk-pci,id=d,chardev=x -virtiofs tag=t,path=/e",
+        "skiff -clone s -device vhost-user-blk-pci,id=d,chardev=x -virtiofs tag=t,path=/e");
 }
 
 /* What a hostile file may have. */
@@ -256,6 +306,84 @@ static void relative_paths_are_those_of_the_saved_directory(void **state)
                    "virtio-net-pci,romfile=/saved/r,id=x");
     assert_located("device", "virtio-net-pci,romfile=", "virtio-net-pci,romfile=");
     assert_located("virtiofs", "tag=t,path=d", "tag=t,path=/saved/d");
+    assert_located("fw_cfg", "opt/x,file=a:b", "opt/x,file=/saved/a:b");
+    assert_located("smbios", "type=11,path=f", "type=11,path=/saved/f");
+    assert_located("object", "tls-creds-x509,id=t,dir=d", "tls-creds-x509,id=t,dir=/saved/d");
+    assert_located("hda", "a", "/saved/a");
+    assert_located("hda", "nbd://h/x", "nbd://h/x");
+    assert_located("hda", "nbd+unix:///x?socket=s", "nbd+unix:///x?socket=/saved/s");
+    assert_located("hda", "nbd+unix:///x?socket=/s", "nbd+unix:///x?socket=/s");
+    assert_located("hda", "nbd+unix:///x?socket=%2Fs", "nbd+unix:///x?socket=%2Fs");
+    assert_located("hda", "nbd+tcp://h/x?socket=s", "nbd+tcp://h/x?socket=s");
+    assert_located("drive", "file=nbd:unix:s:exportname=x", "file=nbd:unix:/saved/s:exportname=x");
+    assert_located("drive", "file=json:{\"driver\":\"raw\",,\"file\":{\"filename\":\"x\"}}",
+                   "file=json:{\"driver\": \"raw\",, \"file\": {\"filename\": \"/saved/x\"}}");
+}
+
+/* file= of a node is the name of another node. */
+static void names_of_nodes_are_no_paths(void **state)
+{
+    assert_located("blockdev", "qcow2,node-name=n,file=f0", "qcow2,node-name=n,file=f0");
+    assert_located("blockdev", "{\"driver\": \"raw\", \"file\": \"f0\"}",
+                   "{\"driver\": \"raw\", \"file\": \"f0\"}");
+    assert_located("drive", "driver=qcow2,file.driver=raw,file.file=f0,id=d",
+                   "driver=qcow2,file.driver=raw,file.file=f0,id=d");
+    assert_located("machine", "q35,memory-backend=m", "q35,memory-backend=m");
+}
+
+static void paths_of_chardevs_are_those_of_the_saved_directory(void **state)
+{
+    assert_located("chardev", "file,id=d,path=rel.log", "file,id=d,path=/saved/rel.log");
+    assert_located("chardev", "socket,id=d,path=a:b,logfile=l,,1",
+                   "socket,id=d,path=/saved/a:b,logfile=/saved/l,,1");
+    assert_located("chardev", "socket,id=d,path=/s,logfile=/l", "socket,id=d,path=/s,logfile=/l");
+    assert_located("chardev", "socket,id=d,path=name,abstract=on",
+                   "socket,id=d,path=name,abstract=on");
+    assert_located("chardev", "socket,id=d,path=s,abstract=off",
+                   "socket,id=d,path=/saved/s,abstract=off");
+    assert_located("chardev", "{\"backend\": \"file\", \"path\": \"x\"}",
+                   "{\"backend\": \"file\", \"path\": \"/saved/x\"}");
+    assert_located("serial", "file:a,,b", "file:/saved/a,,b");
+    assert_located("serial", "file:/a", "file:/a");
+    assert_located("serial", "mon:unix:s,server=on,logfile=l",
+                   "mon:unix:/saved/s,server=on,logfile=/saved/l");
+    assert_located("serial", "unix:name,abstract=on", "unix:name,abstract=on");
+    assert_located("serial", "mon:stdio,logfile=l", "mon:stdio,logfile=/saved/l");
+    assert_located("serial", "tcp:h:1,logfile=l", "tcp:h:1,logfile=/saved/l");
+    assert_located("serial", "chardev:c", "chardev:c");
+    assert_located("serial", "file:", "file:");
+    assert_located("serial", "null", "null");
+    assert_located("debugcon", "file:d", "file:/saved/d");
+}
+
+static void paths_of_networks_are_those_of_the_saved_directory(void **state)
+{
+    assert_located("netdev", "stream,id=n,addr.type=unix,addr.path=s",
+                   "stream,id=n,addr.type=unix,addr.path=/saved/s");
+    assert_located("netdev", "dgram,id=n,local.path=a,local.abstract=on,remote.path=b",
+                   "dgram,id=n,local.path=a,local.abstract=on,remote.path=/saved/b");
+    assert_located(
+        "netdev", "{\"type\": \"stream\", \"addr\": {\"type\": \"unix\", \"path\": \"s\"}}",
+        "{\"type\": \"stream\", \"addr\": {\"type\": \"unix\", \"path\": \"/saved/s\"}}");
+    assert_located("netdev", "{\"addr\": {\"path\": \"s\", \"abstract\": true}}",
+                   "{\"addr\": {\"path\": \"s\", \"abstract\": true}}");
+    assert_located("nic", "user,tftp=t,bootfile=b", "user,tftp=/saved/t,bootfile=b");
+    assert_located("netdev", "user,id=n,guestfwd=tcp:10.0.2.9:1-unix:s,,t",
+                   "user,id=n,guestfwd=tcp:10.0.2.9:1-unix:/saved/s,,t");
+    assert_located("netdev", "user,id=n,guestfwd=tcp:10.0.2.9:1-cmd:s",
+                   "user,id=n,guestfwd=tcp:10.0.2.9:1-cmd:s");
+}
+
+static void all_modules_are_those_of_the_saved_directory(void **state)
+{
+    assert_located("initrd", "a x y,b,,c z,/d e", "/saved/a x y,/saved/b,,c z,/d e");
+    assert_located("initrd", "a", "/saved/a");
+    assert_located("initrd", "a,,", "/saved/a,,");
+    assert_located("initrd", "a,,b", "/saved/a,,b");
+    g_autofree char *comma = restore_args_locate("initrd", "a", "/x,y");
+    assert_string_equal(comma, "/x,,y/a");
+    g_autofree char *plain = restore_args_locate("kernel", "a:b", "/x,y");
+    assert_string_equal(plain, "/x,y/a:b");
 }
 
 static void files_stay_where_they_are_in_the_same_directory(void **state)
@@ -308,12 +436,18 @@ int main(void)
         cmocka_unit_test(words_that_are_arguments_are_no_options),
         cmocka_unit_test(a_command_needs_the_port_of_its_agent),
         cmocka_unit_test(a_clone_has_consoles_of_its_own),
+        cmocka_unit_test(a_clone_writes_no_log_of_the_template),
         cmocka_unit_test(standard_streams_are_the_commands),
         cmocka_unit_test(a_clone_is_another_machine),
         cmocka_unit_test(what_clones_cannot_share_is_refused_by_name),
+        cmocka_unit_test(data_of_other_processes_is_refused_by_name),
         cmocka_unit_test(options_that_are_no_machines_are_refused),
         cmocka_unit_test(programs_are_not_run_for_a_file),
         cmocka_unit_test(relative_paths_are_those_of_the_saved_directory),
+        cmocka_unit_test(names_of_nodes_are_no_paths),
+        cmocka_unit_test(paths_of_chardevs_are_those_of_the_saved_directory),
+        cmocka_unit_test(paths_of_networks_are_those_of_the_saved_directory),
+        cmocka_unit_test(all_modules_are_those_of_the_saved_directory),
         cmocka_unit_test(files_stay_where_they_are_in_the_same_directory),
         cmocka_unit_test(what_is_no_state_is_refused),
     };

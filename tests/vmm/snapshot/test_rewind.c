@@ -98,6 +98,26 @@ BLOCK_TEST(a_party_that_cannot_log_is_named)
     held_clear();
 }
 
+BLOCK_TEST(a_device_whose_data_is_outside_is_named)
+{
+    const DeviceType outside = {.name = "outside-pci", .data_outside = true},
+                     inside = {.name = "b"};
+    Device first = {.type = &outside, .id = "disk7"}, second = {.type = &inside, .id = "disk8"},
+           third = {.type = &outside};
+    held_init();
+    g_ptr_array_add(rig->vm.machine.devices, &second);
+    take_point();
+    rewind_co_end(&rig->vm, NULL);
+    g_ptr_array_add(rig->vm.machine.devices, &first);
+    g_ptr_array_add(rig->vm.machine.devices, &third);
+    expect_refused(rewind_co_point, "device 'disk7', 'outside-pci': another process has its data");
+    assert_int_equal(rewind_info().state, REWIND_NONE);
+    assert_true(rig_runs());
+    g_ptr_array_set_size(rig->vm.machine.devices, 0);
+    take_point();
+    held_clear();
+}
+
 /* ---- whether the VM runs then ---- */
 
 BLOCK_TEST(the_vm_runs_after_a_rewind_if_it_ran_at_the_point)
@@ -251,6 +271,7 @@ int main(void)
         cmocka_unit_test(a_second_point_replaces_the_first),
         cmocka_unit_test(a_point_that_fails_leaves_the_earlier_one),
         cmocka_unit_test(a_party_that_cannot_log_is_named),
+        cmocka_unit_test(a_device_whose_data_is_outside_is_named),
         cmocka_unit_test(the_vm_runs_after_a_rewind_if_it_ran_at_the_point),
         cmocka_unit_test(a_users_stop_during_a_rewind_counts),
         cmocka_unit_test(a_reset_that_waits_is_dropped),

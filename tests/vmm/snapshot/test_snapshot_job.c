@@ -76,6 +76,7 @@ static coroutine_fn RUNS_IN_MAIN void snap_init(void)
     rig_init();
     rig->of_file = true;
     vm_jobs_init(&rig->vm);
+    rig->vm.machine.devices = g_ptr_array_new();
     ram_test_init(&saved);
     disk_open(0, rig->a, "q0");
     disk_open(1, rig->b, "q1");
@@ -89,6 +90,7 @@ static coroutine_fn RUNS_IN_MAIN void snap_clear(void)
     test_node_del("q0");
     test_node_del("q1");
     ram_test_clear(&saved);
+    g_ptr_array_unref(rig->vm.machine.devices);
     rig_clear();
 }
 
@@ -224,6 +226,35 @@ BLOCK_TEST(an_older_snapshot_comes_back_and_is_deleted)
         assert_int_equal(tags(i, "new"), 1);
     }
     g_free(memory.host);
+    snap_clear();
+}
+
+static coroutine_fn RUNS_IN_MAIN void expect_outside_refused(Start *start, const char *tag)
+{
+    job_begin(start, tag, false);
+    g_autofree char *error = job_end();
+    assert_non_null(error);
+    if (strstr(error, "device 'disk7': another process has its data") == NULL) {
+        fail_msg("%s", error);
+    }
+    assert_true(rig_runs());
+}
+
+BLOCK_TEST(a_device_whose_data_is_outside_is_named)
+{
+    const DeviceType type = {.name = "outside-pci", .data_outside = true};
+    Device dev = {.type = &type, .id = "disk7"};
+    snap_init();
+    save("a", false);
+    unsigned stops = rig->stops;
+    g_ptr_array_add(rig->vm.machine.devices, &dev);
+    expect_outside_refused(snapshot_save_start, "b");
+    expect_outside_refused(snapshot_load_start, "a");
+    assert_int_equal(rig->stops, stops);
+    assert_int_equal(tags(0, "b") + tags(1, "b"), 0);
+    g_ptr_array_set_size(rig->vm.machine.devices, 0);
+    save("b", false);
+    load_and_check("b");
     snap_clear();
 }
 
@@ -476,6 +507,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(memory_and_disks_of_one_instant_come_back),
         cmocka_unit_test(an_older_snapshot_comes_back_and_is_deleted),
+        cmocka_unit_test(a_device_whose_data_is_outside_is_named),
         cmocka_unit_test(what_cannot_be_is_refused_before_a_job_exists),
         cmocka_unit_test(the_same_name_replaces_only_when_the_new_one_is_complete),
         cmocka_unit_test(sets_are_not_mixed),
