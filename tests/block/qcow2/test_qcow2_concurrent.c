@@ -271,6 +271,14 @@ static void concurrent_drain(void *opaque)
     test_event_set(&rig->done);
 }
 
+static void concurrent_look(void *opaque)
+{
+    ConcurrentRig *rig = opaque;
+    enter_coroutine();
+    enter_iothread(test_home);
+    rig->status = (int)blk_root(rig->blk)->quiesced;
+}
+
 BLOCK_TEST(a_drained_section_waits_for_one_discard_of_the_host)
 {
     ConcurrentRig rig;
@@ -284,7 +292,9 @@ BLOCK_TEST(a_drained_section_waits_for_one_discard_of_the_host)
     test_settle();
     assert_int_equal(block_fault_held(rig.file.fault), 1);
     co_start(test_main, concurrent_drain, &rig);
-    test_settle();
+    do { /* until the section has reached the node */
+        test_in_home(concurrent_look, &rig);
+    } while (rig.status == 0);
     faulty_set(&rig.file, (BlockFault){.op = BLOCK_FAULT_DISCARD}); /* counts those that follow */
     faulty_release_held(&rig.file);
     test_event_wait(&rig.done);
