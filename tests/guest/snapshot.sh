@@ -224,7 +224,7 @@ test_a_state_file_has_devices_of_the_same_instant() {
         sleep "0.0$((RANDOM % 10))"
         case $((RANDOM % 4)) in
         0) monitor savevm-end "savevm-start $state" ;; # cancels it, or comes after it
-        1) monitor stop cont ;;
+        1) monitor stop ;; # a cont after the end would let the disk go on without the file
         esac
         : >"$output"
         until printed 'savevm status: completed'; do
@@ -235,7 +235,7 @@ test_a_state_file_has_devices_of_the_same_instant() {
         done
         end_machine
         start_skiff -restore "$state" -serial "file:$console" -monitor stdio
-        monitor cont # a stop may have come just before the instant
+        monitor cont # it may have been stopped
     done
     goes_on
     end_machine
