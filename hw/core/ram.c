@@ -16,6 +16,9 @@ void guest_ram_add(GuestRam *ram, const RamBlock *block)
     }
     ram->blocks[at] = *block;
     ram->count++;
+    if (atomic_load(&ram->logging)) {
+        guest_ram_log_add(&ram->blocks[at]);
+    }
     if (at > 0) {
         g_assert(block->gpa - ram->blocks[at - 1].gpa >= ram->blocks[at - 1].size);
     }

@@ -97,6 +97,8 @@ void guest_ram_mark_bitmap(const GuestRam *ram, uint64_t gpa, const uint64_t *bi
 /* Starts with all bits clear. The VM may run. False + error: the machine cannot log. */
 bool guest_ram_log_start(GuestRam *ram, GError **error) RUNS_IN_MAIN;
 void guest_ram_log_stop(GuestRam *ram) RUNS_IN_MAIN;
+/* A block that comes while memory is logged: all of it is dirty. */
+void guest_ram_log_add(RamBlock *b) ANY_THREAD;
 bool guest_ram_log_sync(GuestRam *ram, GError **error) RUNS_IN_MAIN;
 /* The same with loggers, which the functions above leave alone, except that a sync includes those that
  * have been started. False + error: one of them cannot log, and nothing is logged. */

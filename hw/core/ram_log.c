@@ -100,6 +100,12 @@ bool guest_ram_log_start(GuestRam *ram, GError **error)
     return true;
 }
 
+void guest_ram_log_add(RamBlock *b)
+{
+    b->dirty = g_malloc0(log_words(b) * sizeof(b->dirty[0]));
+    block_mark(b, 0, guest_ram_block_pages(b) - 1);
+}
+
 void guest_ram_log_stop(GuestRam *ram)
 {
     g_assert(atomic_load(&ram->logging));

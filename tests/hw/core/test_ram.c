@@ -109,6 +109,20 @@ static void test_writes_are_marked_while_logging(void **unused)
     guest_ram_log_free(&ram);
 }
 
+static void test_a_block_that_comes_while_logging_is_dirty(void **unused)
+{
+    GuestRam ram = {0};
+    enter_main();
+    guest_ram_add(&ram, &(RamBlock){.gpa = 0, .size = sizeof(low), .host = low});
+    assert_true(guest_ram_log_start(&ram, NULL));
+    guest_ram_add(&ram, &(RamBlock){.gpa = 0x2000, .size = sizeof(mid), .host = mid});
+    assert_int_equal(take(&ram, 1), 1);
+    guest_ram_mark(&ram, 0x2fff, 1);
+    assert_int_equal(take(&ram, 1), 1);
+    guest_ram_log_stop(&ram);
+    guest_ram_log_free(&ram);
+}
+
 static void test_long_ranges_and_bitmaps_are_marked(void **unused)
 {
     enum { PAGES = 200 };
@@ -323,6 +337,7 @@ int main(void)
         cmocka_unit_test(test_long_ranges_and_bitmaps_are_marked),
         cmocka_unit_test(test_no_write_is_lost_against_the_taker),
         cmocka_unit_test(test_the_watch_finds_an_unmarked_write),
+        cmocka_unit_test(test_a_block_that_comes_while_logging_is_dirty),
         cmocka_unit_test(test_discarded_pages_read_as_zeroes_and_are_dirty),
         cmocka_unit_test(test_only_ram_is_discarded),
         cmocka_unit_test(test_an_address_is_found_by_its_mapping),
