@@ -192,7 +192,13 @@ int block_node_co_change_backing(BlockNode *n, const char *name, const char *for
 int block_node_co_make_empty(BlockNode *n) coroutine_fn RUNS_IN_IOTHREAD;
 void block_image_info_clear(BlockImageInfo *info) ANY_THREAD;
 
+/* The first snapshot with that id and name; NULL: any. Borrowed; NULL: none. */
+const BlockSnapshotInfo *block_image_find_snapshot(const BlockImageInfo *info, const char *id,
+                                                   const char *name) ANY_THREAD;
+
 /* ---- internal snapshots (block/core/snapshot.c) ---- */
+/* Describes a snapshot that is made now, without the guest's clock. @name is borrowed. */
+BlockSnapshotInfo block_snapshot_info_now(const char *name) ANY_THREAD;
 /* One such operation of a node runs at a time. The node stays where it is meanwhile. 0, or -errno
  * with @error, whose message the caller puts after its own; then the image is as it was, but may
  * have lost space. */

@@ -2,6 +2,7 @@
 /* What an image says about itself, its internal snapshots and its backing file. */
 #include <errno.h>
 #include <json-c/json.h>
+#include <string.h>
 #include "block/core/backend_int.h"
 #include "block/core/node_int.h"
 
@@ -81,6 +82,19 @@ bool block_node_co_image_info(BlockNode *n, BlockImageInfo *info, GError **error
         block_image_info_clear(info);
     }
     return ok;
+}
+
+const BlockSnapshotInfo *block_image_find_snapshot(const BlockImageInfo *info, const char *id,
+                                                   const char *name)
+{
+    for (unsigned i = 0; i < info->snapshot_count; i++) {
+        const BlockSnapshotInfo *s = &info->snapshots[i];
+        if ((id == NULL || strcmp(s->id, id) == 0) &&
+            (name == NULL || strcmp(s->name, name) == 0)) {
+            return s;
+        }
+    }
+    return NULL;
 }
 
 void block_image_info_clear(BlockImageInfo *info)

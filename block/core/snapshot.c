@@ -94,6 +94,17 @@ BlockNode *block_snapshot_node(const BlockSnapshotRun *s)
     return s->node;
 }
 
+BlockSnapshotInfo block_snapshot_info_now(const char *name)
+{
+    int64_t now_us = g_get_real_time();
+    return (BlockSnapshotInfo){
+        .name = (char *)(uintptr_t)name,
+        .date_s = (uint32_t)(now_us / G_USEC_PER_SEC),
+        .date_ns = (uint32_t)(now_us % G_USEC_PER_SEC) * 1000,
+        .icount = UINT64_MAX,
+    };
+}
+
 /* ---- in main ---- */
 
 static coroutine_fn RUNS_IN_MAIN void snapshot_co_run_drained(BlockSnapshotRun *s)

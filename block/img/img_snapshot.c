@@ -42,14 +42,9 @@ static coroutine_fn RUNS_IN_MAIN int snapshot_co_list(Img *img, BlockBackend *bl
 static coroutine_fn RUNS_IN_MAIN int snapshot_co_create(BlockNode *n, const char *name)
 {
     g_autoptr(GError) error = NULL;
-    int64_t now_us = g_get_real_time();
     g_autofree char *cut = g_strndup(name, SNAPSHOT_NAME_MAX);
-    BlockSnapshotInfo info = {
-        .name = cut,
-        .date_s = (uint32_t)(now_us / G_USEC_PER_SEC),
-        .date_ns = (uint32_t)(now_us % G_USEC_PER_SEC) * 1000,
-        .icount = 0, /* as QEMU's */
-    };
+    BlockSnapshotInfo info = block_snapshot_info_now(cut);
+    info.icount = 0; /* as QEMU's */
     int ret = block_node_co_snapshot_create(n, &info, &error);
     if (ret < 0) {
         img_error("Could not create snapshot '%s': %d (%s)", name, ret, error->message);

@@ -31,13 +31,7 @@ save() {
 execute() {
     local command=$1
     shift
-    status=0
-    if [ -t 0 ]; then
-        exec </dev/null
-    fi
-    timeout --kill-after=5 "$(seconds 200)" "$SKIFF" "$@" -exec "$command" >"$out" 2>"$err" || status=$?
-    cat "$out" "$err" >"$output"
-    [ "$status" -ne 124 ] || fail "skiff did not end"
+    skiff_apart "$(seconds 200)" "$@" -exec "$command"
 }
 
 # hmp COMMAND: of the process with -qmp unix:$work/qmp.

@@ -86,6 +86,20 @@ skiff() {
     [ "$status" -ne 124 ] || fail "skiff did not end within $(seconds "$limit") s"
 }
 
+# skiff_apart SECONDS ARGUMENT…: runs skiff to its end, which comes before, with its output in the file $out and its errors in
+# $err; sets $status. Standard input is /dev/null unless redirected.
+skiff_apart() {
+    local limit=$1
+    shift
+    status=0
+    if [ -t 0 ]; then
+        exec </dev/null
+    fi
+    timeout --kill-after=5 "$limit" "$SKIFF" "$@" >"$out" 2>"$err" || status=$?
+    cat "$out" "$err" >"$output"
+    [ "$status" -ne 124 ] || fail "skiff did not end"
+}
+
 debug_exit=(-device isa-debug-exit,iobase=0xf4,iosize=4)
 
 # own_guest NAME WORDS ARGUMENT…: runs a guest of guest-images/ (hello, hello.mb, …) with that
@@ -102,6 +116,14 @@ start_own_guest() {
     set_own_guest "$@"
     start_skiff "${own_guest[@]}" -serial "file:$console" -serial mon:stdio
     type_in '\001c'
+}
+
+# start_qmp_guest NAME WORDS ARGUMENT…: in the background, with its console in the file $console and QMP at $work/qmp.
+start_qmp_guest() {
+    local guest=$1 words=$2
+    shift 2
+    set_own_guest "$guest" "$words" "$@"
+    start_skiff "${own_guest[@]}" -serial "file:$console" -qmp "unix:$work/qmp,server=on,wait=off"
 }
 
 # set_own_guest NAME WORDS ARGUMENT…: sets own_guest to the arguments of skiff.

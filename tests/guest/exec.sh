@@ -12,14 +12,7 @@ out=$work/out err=$work/err
 execute() {
     local command=$1
     shift
-    status=0
-    if [ -t 0 ]; then
-        exec </dev/null
-    fi
-    timeout --kill-after=5 "$(seconds 200)" "$SKIFF" -kernel build/guests/exec.elf -exec "$command" "$@" \
-        >"$out" 2>"$err" || status=$?
-    cat "$out" "$err" >"$output"
-    [ "$status" -ne 124 ] || fail "skiff did not end"
+    skiff_apart "$(seconds 200)" -kernel build/guests/exec.elf -exec "$command" "$@"
 }
 
 # The output of `big N`, N a multiple of 64.

@@ -12,14 +12,8 @@ out=$work/out err=$work/err
 execute() {
     local command=$1
     shift
-    status=0
-    if [ -t 0 ]; then
-        exec </dev/null
-    fi
-    timeout --kill-after=5 300 "$SKIFF" -m 256 -kernel build/linux/vmlinuz -append "console=ttyS0 quiet ${append-}" \
-        -initrd "${initrd-build/linux/initramfs.cpio.gz}" "$@" -exec "$command" >"$out" 2>"$err" || status=$?
-    cat "$out" "$err" >"$output"
-    [ "$status" -ne 124 ] || fail "skiff did not end"
+    skiff_apart 300 -m 256 -kernel build/linux/vmlinuz -append "console=ttyS0 quiet ${append-}" \
+        -initrd "${initrd-build/linux/initramfs.cpio.gz}" "$@" -exec "$command"
 }
 
 expect_own_status() {

@@ -7,14 +7,6 @@
 
 command -v python3 >/dev/null || { echo "1..0"; echo "python3 is not installed"; exit 77; }
 
-# start_vm GUEST WORDS ARGUMENT…: with QMP at $work/qmp.
-start_vm() {
-    local guest=$1 words=$2
-    shift 2
-    set_own_guest "$guest" "$words" "$@"
-    start_skiff "${own_guest[@]}" -serial "file:$console" -qmp "unix:$work/qmp,server=on,wait=off"
-}
-
 # client ARGUMENT…: runs the Python program on standard input with `vm`, a QMP client, and helpers
 # that read the guest's console. Its failure is the test's.
 client() {
@@ -47,7 +39,7 @@ PYTHON
 }
 
 test_a_vm_is_stopped_continued_reset_and_ended() {
-    start_vm count ms=10 -name life -uuid 01234567-89ab-cdef-0123-456789abcdef -S
+    start_qmp_guest count ms=10 -name life -uuid 01234567-89ab-cdef-0123-456789abcdef -S
     client <<'PYTHON'
 assert vm.greeting["QMP"]["version"]["package"].startswith("skiff "), vm.greeting
 assert status() == {"status": "prelaunch", "running": False}, status()
@@ -90,7 +82,7 @@ PYTHON
 }
 
 test_guest_actions_are_announced() {
-    start_vm hello '' -S -action shutdown=pause
+    start_qmp_guest hello '' -S -action shutdown=pause
     client <<'PYTHON'
 vm.cmd("cont")
 vm.wait_closed()
@@ -102,7 +94,7 @@ PYTHON
 }
 
 test_a_panic_pauses_when_set_action_says_so() {
-    start_vm crash pvpanic -S
+    start_qmp_guest crash pvpanic -S
     client <<'PYTHON'
 vm.cmd("set-action", panic="pause")
 vm.cmd("cont")
@@ -117,7 +109,7 @@ PYTHON
 }
 
 test_a_guest_paused_by_its_panic_continues_after_cont() {
-    start_vm crash 'pvpanic poweroff' -S -action panic=pause
+    start_qmp_guest crash 'pvpanic poweroff' -S -action panic=pause
     client <<'PYTHON'
 vm.cmd("cont")
 vm.wait_event("GUEST_PANICKED")
@@ -137,7 +129,7 @@ hung_disk=(-blockdev "driver=fault,node-name=disk,hold=on,fail-op=any,fail-after
     -device virtio-blk-pci,id=vda,drive=disk,iothread=io -object iothread,id=io -trace block_fault_inject)
 
 test_a_hung_disk_does_not_block_clients() {
-    start_vm blk-verify 'until=button qd=8 limit_ms=10000000 mode=irq' "${hung_disk[@]}"
+    start_qmp_guest blk-verify 'until=button qd=8 limit_ms=10000000 mode=irq' "${hung_disk[@]}"
     wait_output block_fault_inject 4
     client <<'PYTHON'
 assert status() == {"status": "running", "running": True}
@@ -159,7 +151,7 @@ PYTHON
 }
 
 test_a_client_that_disconnects_during_a_command() {
-    start_vm blk-verify 'until=button qd=8 limit_ms=10000000 mode=irq' "${hung_disk[@]}"
+    start_qmp_guest blk-verify 'until=button qd=8 limit_ms=10000000 mode=irq' "${hung_disk[@]}"
     wait_output block_fault_inject 4
     client <<'PYTHON'
 vm.start("stop")
@@ -201,21 +193,21 @@ PYTHON
 test_input_before_a_disconnect_is_executed_by_a_busy_skiff() {
     local how capabilities='{"execute":"qmp_capabilities"}' quit='{"execute":"quit","id":"last"}'
     for how in close shutdown; do
-        start_vm crash spin
+        start_qmp_guest crash spin
         wait_words 'crash: spin' 1
         one_shot qmp "$capabilities$quit" "$how" >"$work/said" || fail "no connection"
         wait_skiff
         expect_status 0
         [ "$how" = close ] || grep -q '"return".*"last"' "$work/said" || fail "no reply: $(cat "$work/said")"
 
-        start_vm crash spin -monitor "unix:$work/hmp,server=on,wait=off"
+        start_qmp_guest crash spin -monitor "unix:$work/hmp,server=on,wait=off"
         wait_words 'crash: spin' 1
         one_shot hmp $'info status\nquit\n' "$how" >"$work/said" || fail "no connection"
         wait_skiff
         expect_status 0
         [ "$how" = close ] || grep -q 'VM status: running' "$work/said" || fail "no answer: $(cat "$work/said")"
 
-        start_vm crash spin -gdb "unix:$work/gdb"
+        start_qmp_guest crash spin -gdb "unix:$work/gdb"
         wait_words 'crash: spin' 1
         one_shot gdb '$qAttached#8f$k#6b' "$how" >"$work/said" || fail "no connection"
         wait_skiff
@@ -226,7 +218,7 @@ test_input_before_a_disconnect_is_executed_by_a_busy_skiff() {
 # No client is left that could cancel the wait.
 test_a_wait_is_cancelled_when_its_client_disconnects() {
     local socket="\"server\":true,\"wait\":true,\"addr\":{\"type\":\"unix\",\"data\":{\"path\":\"$work/c\"}}"
-    start_vm crash spin
+    start_qmp_guest crash spin
     wait_words 'crash: spin' 1
     one_shot qmp "{\"execute\":\"qmp_capabilities\"}{\"execute\":\"query-status\"}{\"execute\":\"chardev-add\",
         \"arguments\":{\"id\":\"c\",\"backend\":{\"type\":\"socket\",\"data\":{$socket}}}}" close
@@ -241,7 +233,7 @@ PYTHON
 }
 
 test_a_chardev_whose_client_never_connects() {
-    start_vm count ms=10 -qmp "unix:$work/other,server=on,wait=off"
+    start_qmp_guest count ms=10 -qmp "unix:$work/other,server=on,wait=off"
     client <<'PYTHON'
 def add(client, name):
     client.start("chardev-add", {"id": name, "backend": {"type": "socket", "data": {
@@ -271,7 +263,7 @@ test_many_clients_that_flood() {
         sockets+=("$work/f$i")
         arguments+=(-qmp "unix:$work/f$i,server=on,wait=off")
     done
-    start_vm count ms=10 "${arguments[@]}"
+    start_qmp_guest count ms=10 "${arguments[@]}"
     client "${sockets[@]}" <<'PYTHON'
 flood = subprocess.Popen([sys.executable, "tests/support/qmp_flood.py"] + sys.argv[3:],
                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -304,7 +296,7 @@ test_an_endless_line_uses_no_memory() {
     local megabytes
     megabytes=$(rounds lab=32 check=256 long=1024)
     [ "$TEST_SLOW" = 1 ] || megabytes=32
-    start_vm count ms=10
+    start_qmp_guest count ms=10
     client "$megabytes" "$skiff_pid" <<'PYTHON'
 def resident_kib():
     return int(re.search(r"VmRSS:\s+(\d+)", open("/proc/%s/status" % sys.argv[4]).read())[1])
@@ -326,7 +318,7 @@ PYTHON
 }
 
 test_descriptors_are_passed() {
-    start_vm count ms=10
+    start_qmp_guest count ms=10
     client <<'PYTHON'
 with open("/dev/null", "r+") as f:
     added = vm.cmd("add-fd", fds=[f.fileno()], opaque="null")
@@ -364,7 +356,7 @@ PYTHON
 
 test_a_monitor_of_each_kind_on_chardevs() {
     local tcp=(-chardev "socket,id=tcp,host=localhost,port=0,server=on,wait=off" -mon tcp,mode=control)
-    start_vm count ms=10 "${tcp[@]}" -chardev "socket,id=q,path=$work/mon,server=on,wait=off" \
+    start_qmp_guest count ms=10 "${tcp[@]}" -chardev "socket,id=q,path=$work/mon,server=on,wait=off" \
         -mon chardev=q,mode=control,pretty=on -qmp-pretty "unix:$work/pretty,server=on,wait=off" \
         -monitor "unix:$work/hmp,server=on,wait=off"
     client <<'PYTHON'
@@ -396,7 +388,7 @@ PYTHON
 }
 
 test_tools_can_query_types_and_properties() {
-    start_vm count ms=10 -smp 2 -cpu host,-avx2 -device virtio-rng-pci,id=rng0
+    start_qmp_guest count ms=10 -smp 2 -cpu host,-avx2 -device virtio-rng-pci,id=rng0
     client <<'PYTHON'
 cpus = [c["qom-path"] for c in vm.cmd("query-cpus-fast")]
 assert [c["qom-path"] for c in vm.cmd("query-hotpluggable-cpus")] == cpus
@@ -437,7 +429,7 @@ PYTHON
 
 # The parsers accept every name in query-command-line-options: none is refused as unknown.
 test_listed_options_are_accepted() {
-    start_vm count ms=10
+    start_qmp_guest count ms=10
     client "$SKIFF" <<'PYTHON'
 chardevs = {"path": "file", "append": "file", "signal": "stdio", "mux": "null", "logfile": "null", "logappend": "null"}
 options = vm.cmd("query-command-line-options")

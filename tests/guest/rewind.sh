@@ -10,14 +10,6 @@ command -v python3 >/dev/null || { echo "1..0"; echo "python3 is not installed";
 
 skiff_img=$(dirname "$SKIFF")/skiff-img
 
-# start_vm GUEST WORDS ARGUMENT…: with QMP at $work/qmp.
-start_vm() {
-    local guest=$1 words=$2
-    shift 2
-    set_own_guest "$guest" "$words" "$@"
-    start_skiff "${own_guest[@]}" -serial "file:$console" -qmp "unix:$work/qmp,server=on,wait=off"
-}
-
 # client ARGUMENT…: runs the Python program on standard input with `vm`, a QMP client, and helpers.
 client() {
     {
@@ -113,23 +105,23 @@ PYTHON
 }
 
 test_memory_and_registers_are_those_of_the_point() {
-    start_vm count 'ms=5 dirty=8M' -m 64 -smp 2 -device virtio-rng-pci
+    start_qmp_guest count 'ms=5 dirty=8M' -m 64 -smp 2 -device virtio-rng-pci
     goes_back 64 copy-on-write 500
 }
 
 test_memory_that_is_shared_goes_back() {
-    start_vm count 'ms=5 dirty=8M' -m 64 -smp 2 -object memory-backend-memfd,id=ram,size=64M,share=on -machine memory-backend=ram
+    start_qmp_guest count 'ms=5 dirty=8M' -m 64 -smp 2 -object memory-backend-memfd,id=ram,size=64M,share=on -machine memory-backend=ram
     goes_back 64 copy 200
 }
 
 test_a_sandboxed_machine_goes_back() {
-    start_vm count 'ms=5 dirty=8M' -m 64 -smp 2 -sandbox on
+    start_qmp_guest count 'ms=5 dirty=8M' -m 64 -smp 2 -sandbox on
     goes_back 64 copy 200
 }
 
 # The counter goes on from the point each time, whatever the machine did since.
 test_a_guest_that_runs_at_the_point_runs_on_from_there() {
-    start_vm count 'ms=1 dirty=4M' -m 64 -smp 2
+    start_qmp_guest count 'ms=1 dirty=4M' -m 64 -smp 2
     client <<'PYTHON'
 wait_until(lambda: last_tick() > 50)
 before = last_tick()
@@ -155,7 +147,7 @@ PYTHON
 }
 
 test_what_cannot_go_back_is_refused_by_name() {
-    start_vm count 'ms=5' -m 64
+    start_qmp_guest count 'ms=5' -m 64
     client <<'PYTHON'
 wait_until(lambda: last_tick() > 5)
 expect_error("there is no rewind point", "x-rewind")
@@ -217,13 +209,13 @@ verify='until=button mode=irq qd=8 span=48M'
 
 test_a_disk_goes_back_with_its_guest() {
     make_disk 64M
-    start_vm blk-verify "$verify" -m 128 -smp 2 -drive "if=none,id=d,file=$disk,format=raw" -device virtio-blk-pci,drive=d,num-queues=2
+    start_qmp_guest blk-verify "$verify" -m 128 -smp 2 -drive "if=none,id=d,file=$disk,format=raw" -device virtio-blk-pci,drive=d,num-queues=2
     disks_go_back "$disk"
 }
 
 test_a_qcow2_disk_in_an_iothread_goes_back() {
     make_overlay 64M
-    start_vm blk-verify "$verify" -m 128 -object iothread,id=io -drive "if=none,id=d,file=$disk,format=qcow2,discard=unmap" \
+    start_qmp_guest blk-verify "$verify" -m 128 -object iothread,id=io -drive "if=none,id=d,file=$disk,format=qcow2,discard=unmap" \
         -device virtio-blk-pci,drive=d,iothread=io
     disks_go_back ''
     check_overlay
@@ -234,7 +226,7 @@ test_a_kill_leaves_the_image_right() {
     local round
     for ((round = 0; round < $(rounds lab=2 check=6 long=100); round++)); do
         make_overlay 64M
-        start_vm blk-verify "$verify" -m 128 -drive "if=none,id=d,file=$disk,format=qcow2,discard=unmap" -device virtio-blk-pci,drive=d
+        start_qmp_guest blk-verify "$verify" -m 128 -drive "if=none,id=d,file=$disk,format=qcow2,discard=unmap" -device virtio-blk-pci,drive=d
         client "$skiff_pid" <<'PYTHON' || true # its connection ends
 import signal, threading
 wait_until(lambda: printed(b"blk-verify"))
@@ -254,7 +246,7 @@ PYTHON
 
 test_jobs_and_snapshots_of_a_disk_are_refused_while_a_point_is_held() {
     make_disk 64M
-    start_vm blk-verify "$verify" -m 128 -drive "if=none,id=d,file=$disk,format=raw" -device virtio-blk-pci,drive=d
+    start_qmp_guest blk-verify "$verify" -m 128 -drive "if=none,id=d,file=$disk,format=raw" -device virtio-blk-pci,drive=d
     client "$disk" <<'PYTHON'
 disk = sys.argv[3]
 vm.cmd("x-rewind-point")
@@ -285,7 +277,7 @@ vm.cmd("quit")
 PYTHON
     wait_skiff
     expect_status 0
-    start_vm count 'ms=5' -m 64 -exec true
+    start_qmp_guest count 'ms=5' -m 64 -exec true
     client <<'PYTHON'
 expect_error("-exec", "x-rewind-point")
 vm.cmd("quit")
@@ -295,7 +287,7 @@ PYTHON
 }
 
 test_the_monitor_has_the_same_commands() {
-    start_vm count 'ms=5 dirty=1M' -m 64
+    start_qmp_guest count 'ms=5 dirty=1M' -m 64
     client <<'PYTHON'
 def monitor(line):
     return vm.cmd("human-monitor-command", command_line=line)
@@ -317,7 +309,7 @@ PYTHON
 
 test_what_a_point_has_kept_from_a_disk_is_told_at_the_end() {
     make_disk 64M
-    start_vm blk-verify "$verify" -m 128 -drive "if=none,id=d,file=$disk,format=raw" -device virtio-blk-pci,drive=d
+    start_qmp_guest blk-verify "$verify" -m 128 -drive "if=none,id=d,file=$disk,format=raw" -device virtio-blk-pci,drive=d
     client <<'PYTHON'
 vm.cmd("x-rewind-point")
 time.sleep(0.1)

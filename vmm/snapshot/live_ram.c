@@ -34,11 +34,9 @@ void live_ram_co_stop_log(LiveRam *l)
 /* Takes what is dirty for the next pass. */
 static RUNS_IN_MAIN bool live_ram_take_dirty(const LiveRam *l, uint64_t *pages, GError **error)
 {
-    if (state_target_is_cancelled(l->target,
-                                  error)) { /* a step given up may still use the set of pages */
-        return false;
-    }
-    if (!guest_ram_log_sync(&l->vm->machine.ram, error)) {
+    /* A step that was given up may still use the set of pages. */
+    if (state_target_is_cancelled(l->target, error) ||
+        !guest_ram_log_sync(&l->vm->machine.ram, error)) {
         return false;
     }
     *pages = state_target_take_dirty(l->target);

@@ -3,30 +3,15 @@
 #include <errno.h>
 #include "vmm/snapshot/snapshot_job_int.h"
 
-static coroutine_fn RUNS_IN_MAIN BlockSnapshotRun *delete_begin(const char *node, const char *id,
-                                                                GError **error)
-{
-    BlockNode *n = block_node_find(node);
-    BlockSnapshotOp op = {.kind = BLOCK_SNAPSHOT_DELETE, .id = id};
-    int ret;
-    if (n == NULL) {
-        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION, "No block device node '%s'", node);
-        return NULL;
-    }
-    return block_node_co_snapshot_begin(n, &op, &ret, error);
-}
-
 bool snapshot_co_delete_one(Vm *vm, const char *node, const char *id, GError **error)
 {
+    const BlockSnapshotOp op = {.kind = BLOCK_SNAPSHOT_DELETE, .id = id};
     vm_operation_begin(&vm->run);
-    BlockSnapshotRun *run = delete_begin(node, id, error);
-    vm_operation_end(&vm->run);
-    if (run == NULL) {
-        return false;
+    BlockNode *n = block_node_find(node);
+    if (n == NULL) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION, "No block device node '%s'", node);
     }
-    block_snapshot_co_run(run);
-    vm_operation_begin(&vm->run);
-    bool ok = block_snapshot_co_end(run, error) == 0;
+    bool ok = n != NULL && snapshot_co_operate(vm, n, &op, error);
     vm_operation_end(&vm->run);
     return ok;
 }

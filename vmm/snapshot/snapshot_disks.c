@@ -93,12 +93,7 @@ BlockNode *snapshot_disks_largest(const SnapshotDisks *d)
 const BlockSnapshotInfo *snapshot_disk_has(BlockNode *n, const char *tag)
 {
     const BlockImageInfo *info = block_node_image_info(n);
-    for (unsigned i = 0; info != NULL && i < info->snapshot_count; i++) {
-        if (strcmp(info->snapshots[i].name, tag) == 0) {
-            return &info->snapshots[i];
-        }
-    }
-    return NULL;
+    return info != NULL ? block_image_find_snapshot(info, NULL, tag) : NULL;
 }
 
 unsigned snapshot_disks_having(const SnapshotDisks *d, const char *tag)

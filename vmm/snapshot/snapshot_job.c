@@ -21,6 +21,19 @@ SnapshotDisks *snapshot_job_disks(const SnapshotJob *j, GError **error)
     return snapshot_disks_find((const char *const *)j->names, j->state, error);
 }
 
+bool snapshot_co_operate(Vm *vm, BlockNode *n, const BlockSnapshotOp *op, GError **error)
+{
+    int ret;
+    BlockSnapshotRun *run = block_node_co_snapshot_begin(n, op, &ret, error);
+    if (run == NULL) {
+        return false;
+    }
+    vm_operation_end(&vm->run);
+    block_snapshot_co_run(run);
+    vm_operation_begin(&vm->run);
+    return block_snapshot_co_end(run, error) == 0;
+}
+
 Job *snapshot_job_new(const JobDriver *driver, const SnapshotJobConfig *config, void *state,
                       GError **error)
 {

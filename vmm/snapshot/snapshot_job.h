@@ -49,9 +49,14 @@ typedef struct SnapshotJobConfig {
     const char *tag;
     const char *state;        /* the node that has the machine's state; save, load: NULL: chosen */
     const char *const *names; /* of nodes, NULL at the end */
-    bool replaces;            /* save: an older snapshot with this name is deleted first */
-    bool dismissed;           /* the job goes when it has concluded */
+    bool replaces;  /* save: older snapshots with this name go once the new one is complete */
+    bool dismissed; /* the job goes when it has concluded */
 } SnapshotJobConfig;
+
+/* An operation on internal snapshots of @n to its end. Under the operation lock, which is released while the image's
+ * tables are walked. False + @error. */
+bool snapshot_co_operate(Vm *vm, BlockNode *n, const BlockSnapshotOp *op, GError **error)
+    coroutine_fn RUNS_IN_MAIN;
 
 /* They check what can be refused at once, and start the job. The result is borrowed, as job_new()'s. NULL + @error. Under
  * the operation lock. */

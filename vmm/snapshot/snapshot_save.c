@@ -91,20 +91,13 @@ static RUNS_IN_MAIN void save_note_older(SnapshotSave *s, BlockNode *n)
 static coroutine_fn RUNS_IN_MAIN bool save_prepare_disks(SnapshotSave *s, const SnapshotDisks *d,
                                                          uint64_t state_bytes, GError **error)
 {
-    int64_t now_us = g_get_real_time();
-    uint64_t clock_ns =
-        (uint64_t)vm_clock_now_ns(); /* the same in all: snapshot_disks_find_set() */
+    BlockSnapshotInfo info = block_snapshot_info_now(s->common.tag);
+    info.vm_clock_ns =
+        (uint64_t)vm_clock_now_ns(); /* all have the same times: snapshot_disks_find_set() */
     s->runs = g_new0(BlockSnapshotRun *, d->count);
     for (unsigned i = 0; i < d->count; i++) {
         save_note_older(s, d->nodes[i]);
-        BlockSnapshotInfo info = {
-            .name = s->common.tag,
-            .date_s = (uint32_t)(now_us / G_USEC_PER_SEC),
-            .date_ns = (uint32_t)(now_us % G_USEC_PER_SEC) * 1000,
-            .vm_clock_ns = clock_ns,
-            .icount = UINT64_MAX,
-            .vm_state_size = d->nodes[i] == d->state ? state_bytes : 0,
-        };
+        info.vm_state_size = d->nodes[i] == d->state ? state_bytes : 0;
         s->state = d->nodes[i] == d->state ? i : s->state;
         s->runs[i] = block_node_co_snapshot_prepare(d->nodes[i], &info, error);
         if (s->runs[i] == NULL) {

@@ -170,14 +170,20 @@ static void a_clone_is_another_machine(void **state)
     " binds a port or path of the host, which only one machine can have: give -%s anew%s, with "   \
     "another one or without"
 
-static void assert_binds(const char *name, const char *value, const char *with)
+/* A clone refuses the saved option, and says @why after it; a restore keeps it. */
+static void assert_only_restored(const char *name, const char *value, const char *why)
 {
     g_autofree char *saved = g_strdup_printf("%s %s", name, value);
-    g_autofree char *says =
-        g_strdup_printf("the saved option -%s %s" BINDS, name, value, name, with);
+    g_autofree char *says = g_strdup_printf("the saved option -%s %s%s", name, value, why);
     g_autofree char *kept = g_strdup_printf("skiff -%s %s -restore s", name, value);
     assert_merged(saved, "skiff -clone s", says);
     assert_merged(saved, "skiff -restore s", kept);
+}
+
+static void assert_binds(const char *name, const char *value, const char *with)
+{
+    g_autofree char *why = g_strdup_printf(BINDS, name, with);
+    assert_only_restored(name, value, why);
 }
 
 static void what_clones_cannot_share_is_refused_by_name(void **state)
@@ -198,12 +204,8 @@ static void what_clones_cannot_share_is_refused_by_name(void **state)
 
 static void assert_outside(const char *name, const char *value, const char *with)
 {
-    g_autofree char *saved = g_strdup_printf("%s %s", name, value);
-    g_autofree char *says =
-        g_strdup_printf("the saved option -%s %s" OUTSIDE, name, value, name, with);
-    g_autofree char *kept = g_strdup_printf("skiff -%s %s -restore s", name, value);
-    assert_merged(saved, "skiff -clone s", says);
-    assert_merged(saved, "skiff -restore s", kept);
+    g_autofree char *why = g_strdup_printf(OUTSIDE, name, with);
+    assert_only_restored(name, value, why);
 }
 
 static void data_of_other_processes_is_refused_by_name(void **state)

@@ -9,6 +9,7 @@
 #include "util/log.h"
 #include "vmm/monitor/commands/qmp_block.h"
 #include "vmm/monitor/commands/qmp_transaction.h"
+#include "vmm/snapshot/snapshot_job.h"
 
 #define SNAPSHOT_NS_PER_S 1000000000u
 
@@ -26,19 +27,6 @@ static void snapshot_query_at_home(void *opaque)
     enter_coroutine();
     enter_iothread(block_node_home(q->node));
     block_node_co_image_info(q->node, &q->info, &q->error);
-}
-
-static const BlockSnapshotInfo *snapshot_find(const BlockImageInfo *info, const char *id,
-                                              const char *name)
-{
-    for (unsigned i = 0; i < info->snapshot_count; i++) {
-        const BlockSnapshotInfo *s = &info->snapshots[i];
-        if ((id == NULL || strcmp(s->id, id) == 0) &&
-            (name == NULL || strcmp(s->name, name) == 0)) {
-            return s;
-        }
-    }
-    return NULL;
 }
 
 struct json_object *qmp_snapshot_describe(const BlockSnapshotInfo *s)
@@ -87,21 +75,6 @@ static coroutine_fn RUNS_IN_MAIN bool snapshot_co_query(QmpCall *call, const cha
     return true;
 }
 
-/* Under the operation lock, which is released meanwhile. */
-static coroutine_fn RUNS_IN_MAIN bool snapshot_co_operate(QmpCall *call, BlockNode *n,
-                                                          const BlockSnapshotOp *op, GError **error)
-{
-    int ret;
-    BlockSnapshotRun *run = block_node_co_snapshot_begin(n, op, &ret, error);
-    if (run == NULL) {
-        return false;
-    }
-    vm_operation_end(&call->vm->run);
-    block_snapshot_co_run(run);
-    vm_operation_begin(&call->vm->run);
-    return block_snapshot_co_end(run, error) == 0;
-}
-
 /* ---- commands ---- */
 
 /* Checks what a new snapshot needs. */
@@ -113,7 +86,7 @@ static coroutine_fn RUNS_IN_MAIN bool snapshot_co_check_new(QmpCall *call, const
     if (!snapshot_co_query(call, device, &q, error)) {
         return false;
     }
-    bool exists = snapshot_find(&q.info, NULL, name) != NULL;
+    bool exists = block_image_find_snapshot(&q.info, NULL, name) != NULL;
     block_image_info_clear(&q.info);
     *node = q.node;
     if (name[0] == '\0') {
@@ -130,14 +103,9 @@ static coroutine_fn RUNS_IN_MAIN bool snapshot_co_check_new(QmpCall *call, const
 /* @name is borrowed. */
 static BlockSnapshotInfo snapshot_describe_new(const char *name)
 {
-    int64_t now_us = g_get_real_time();
-    return (BlockSnapshotInfo){
-        .name = (char *)(uintptr_t)name,
-        .date_s = (uint32_t)(now_us / G_USEC_PER_SEC),
-        .date_ns = (uint32_t)(now_us % G_USEC_PER_SEC) * 1000,
-        .vm_clock_ns = (uint64_t)vm_clock_now_ns(),
-        .icount = UINT64_MAX,
-    };
+    BlockSnapshotInfo info = block_snapshot_info_now(name);
+    info.vm_clock_ns = (uint64_t)vm_clock_now_ns();
+    return info;
 }
 
 static void snapshot_prefix_error(GError **error, const char *device, const char *name)
@@ -154,7 +122,7 @@ static coroutine_fn RUNS_IN_MAIN void snapshot_co_create(QmpCall *call, const ch
     }
     BlockSnapshotInfo info = snapshot_describe_new(name);
     BlockSnapshotOp op = {.kind = BLOCK_SNAPSHOT_CREATE, .info = &info};
-    if (!snapshot_co_operate(call, n, &op, error)) {
+    if (!snapshot_co_operate(call->vm, n, &op, error)) {
         snapshot_prefix_error(error, device, name);
     }
 }
@@ -182,7 +150,7 @@ snapshot_co_delete(QmpCall *call, const char *device, const char *id, const char
     if (!snapshot_co_query(call, device, &q, error)) {
         return NULL;
     }
-    const BlockSnapshotInfo *found = snapshot_find(&q.info, id, name);
+    const BlockSnapshotInfo *found = block_image_find_snapshot(&q.info, id, name);
     struct json_object *result = found != NULL ? qmp_snapshot_describe(found) : NULL;
     block_image_info_clear(&q.info);
     if (result == NULL) {
@@ -192,7 +160,7 @@ snapshot_co_delete(QmpCall *call, const char *device, const char *id, const char
         return NULL;
     }
     BlockSnapshotOp op = {.kind = BLOCK_SNAPSHOT_DELETE, .id = id, .name = name};
-    if (!snapshot_co_operate(call, q.node, &op, error)) {
+    if (!snapshot_co_operate(call->vm, q.node, &op, error)) {
         json_object_put(result);
         return NULL;
     }

@@ -80,40 +80,22 @@ static void hmp_block_set_io_throttle(HmpCall *call, struct json_object *args)
     json_object_put(hmp_co_qmp(call, "block_set_io_throttle", qmp));
 }
 
-/* "commit0", or the next one that no job has. */
-static RUNS_IN_MAIN char *hmp_commit_job_id(void)
-{
-    char *id = g_strdup("commit0");
-    for (unsigned i = 1; job_find(id) != NULL; i++) {
-        g_free(id);
-        id = g_strdup_printf("commit%u", i);
-    }
-    return id;
-}
-
 /* Waits for the job without the operation lock. */
 static coroutine_fn RUNS_IN_MAIN bool hmp_commit_one(HmpCall *call, BlockNode *n, const char *name)
 {
     g_autoptr(GError) error = NULL;
     vm_operation_begin(&call->vm->run);
-    g_autofree char *id = hmp_commit_job_id();
+    g_autofree char *id = hmp_job_id("commit");
     Job *job = chain_commit_co_start(n, id, &error);
     if (job != NULL) {
         job_ref(job);
     }
     vm_operation_end(&call->vm->run);
-    if (job != NULL) {
-        job_co_await(job);
-    }
-    const char *why = job != NULL ? job_error_text(job) : error->message;
+    g_autofree char *why = job != NULL ? hmp_co_job_end(job) : g_strdup(error->message);
     if (why != NULL) {
         hmp_printf(call, "'commit' error for '%s': %s\n", name, why);
     }
-    bool ok = why == NULL;
-    if (job != NULL) {
-        job_unref(job);
-    }
-    return ok;
+    return why == NULL;
 }
 
 /* As in QEMU: disks that have no backing file are left out, and the first error ends the command. */

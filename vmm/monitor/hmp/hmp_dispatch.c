@@ -30,6 +30,24 @@ struct json_object *hmp_co_qmp(HmpCall *call, const char *name, struct json_obje
     return result;
 }
 
+char *hmp_job_id(const char *prefix)
+{
+    char *id = g_strdup_printf("%s0", prefix);
+    for (unsigned i = 1; job_find(id) != NULL; i++) {
+        g_free(id);
+        id = g_strdup_printf("%s%u", prefix, i);
+    }
+    return id;
+}
+
+char *hmp_co_job_end(Job *job)
+{
+    job_co_await(job);
+    char *error = g_strdup(job_error_text(job));
+    job_unref(job);
+    return error;
+}
+
 struct json_object *hmp_item(struct json_object *list, size_t i)
 {
     return json_object_array_get_idx(list, i);

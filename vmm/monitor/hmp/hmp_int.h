@@ -94,6 +94,11 @@ void hmp_error(HmpCall *call, const GError *error) ANY_THREAD;
  * prints the error and returns NULL. */
 struct json_object *hmp_co_qmp(HmpCall *call, const char *name, struct json_object *args)
     coroutine_fn RUNS_IN_MAIN;
+/* "commit0" for "commit", or the next one that no job has. Owned by the caller. */
+char *hmp_job_id(const char *prefix) RUNS_IN_MAIN;
+/* Waits for the end of @job, without the operation lock, and drops the caller's reference. Returns its error, owned by the
+ * caller; NULL: none. */
+char *hmp_co_job_end(Job *job) coroutine_fn RUNS_IN_MAIN;
 /* Returns element @i of a list from a QMP result, borrowed. */
 struct json_object *hmp_item(struct json_object *list, size_t i) ANY_THREAD;
 /* Returns the command at the start of @line and sets *@rest to the text after it; NULL if there is

@@ -7,17 +7,6 @@
 
 typedef Job *SnapshotStart(const SnapshotJobConfig *config, GError **error);
 
-/* "savevm0", or the next one that no job has. */
-static RUNS_IN_MAIN char *hmp_snapshot_job_id(const char *command)
-{
-    char *id = NULL;
-    for (unsigned i = 0; id == NULL || job_find(id) != NULL; i++) {
-        g_free(id);
-        id = g_strdup_printf("%s%u", command, i);
-    }
-    return id;
-}
-
 /* Starts the job for all disks and waits for it, without the operation lock. */
 static coroutine_fn RUNS_IN_MAIN void hmp_snapshot_run(HmpCall *call, const char *tag,
                                                        SnapshotStart *start)
@@ -25,7 +14,7 @@ static coroutine_fn RUNS_IN_MAIN void hmp_snapshot_run(HmpCall *call, const char
     g_autoptr(GError) error = NULL;
     vm_operation_begin(&call->vm->run);
     g_auto(GStrv) names = snapshot_disks_all();
-    g_autofree char *id = hmp_snapshot_job_id(call->command->name);
+    g_autofree char *id = hmp_job_id(call->command->name);
     const SnapshotJobConfig config = {
         .vm = call->vm,
         .id = id,
@@ -39,15 +28,9 @@ static coroutine_fn RUNS_IN_MAIN void hmp_snapshot_run(HmpCall *call, const char
         job_ref(job);
     }
     vm_operation_end(&call->vm->run);
-    if (job != NULL) {
-        job_co_await(job);
-    }
-    const char *why = job != NULL ? job_error_text(job) : error->message;
+    g_autofree char *why = job != NULL ? hmp_co_job_end(job) : g_strdup(error->message);
     if (why != NULL) {
         hmp_printf(call, "Error: %s\n", why);
-    }
-    if (job != NULL) {
-        job_unref(job);
     }
 }
 
