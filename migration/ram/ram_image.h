@@ -81,7 +81,7 @@ typedef struct RamImageSave {
     struct RamStreams *streams; /* between begin and end */
 } RamImageSave;
 
-/* Writes the image, in the home of @s->blk, with bounded memory: four buffers of 1 MiB and the maps.
+/* Writes the image, in the home of @s->blk, with bounded memory: six buffers of 2 MiB and the maps.
  * Sets map_crc. 0 or -errno; then the file holds no valid image. Returns when no request is in flight. */
 int ram_image_co_save(RamImageSave *s, RamImage *image) coroutine_fn RUNS_IN_IOTHREAD;
 

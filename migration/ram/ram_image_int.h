@@ -6,10 +6,12 @@
 
 #include "migration/ram/ram_image.h"
 
-#define RAM_PIECE (1u << 20) /* bytes; a multiple of 64 pages */
+/* Large pieces, since each costs a few hand-overs between threads; and enough of them that the disk has work while processors
+ * copy. With six of 2 MiB a save was 1.2 times as fast as with eight of 1 MiB and 1.5 times as with four; more gained nothing. */
+#define RAM_PIECE (2u << 20) /* bytes; a multiple of 64 pages */
 #define RAM_PIECE_PAGES (RAM_PIECE / GUEST_RAM_PAGE)
 #define RAM_PIECE_WORDS (RAM_PIECE_PAGES / 64)
-#define RAM_STREAMS 4u
+#define RAM_STREAMS 6u
 
 typedef struct RamStreams RamStreams;
 
@@ -19,7 +21,7 @@ typedef struct RamPiece {
     uint64_t offset; /* bytes in the block */
     uint32_t pages;
     uint64_t *map; /* the bits of its pages in the block's page map: whole words */
-    uint8_t *buf;  /* RAM_PIECE bytes, aligned to a page */
+    uint8_t *buf;  /* with `buffered`: RAM_PIECE bytes, aligned to a page */
     /* Of a save; bits as in a page map. */
     uint64_t wanted[RAM_PIECE_WORDS]; /* pages to be copied */
     uint64_t data[RAM_PIECE_WORDS];   /* of those: not zero */
@@ -31,6 +33,7 @@ struct RamStreams {
     /* Handles one piece: a coroutine in the home. 0 or -errno, which ends all streams. */
     int (*co_run)(RamPiece *p);
     void *opaque;
+    bool buffered;                 /* pieces have a buffer */
     const _Atomic bool *cancelled; /* NULL: it cannot be */
     const RamPages *wanted;        /* a save of these pages; NULL: of all */
     RamPages pages; /* the page maps, as in the file; the caller allocates and frees them */

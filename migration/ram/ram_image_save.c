@@ -143,8 +143,11 @@ int ram_image_co_begin(RamImageSave *s, RamImage *image)
 {
     g_assert(s->streams == NULL);
     s->streams = g_new0(RamStreams, 1);
-    *s->streams = (RamStreams){
-        .image = image, .co_run = ram_save_piece, .opaque = s, .cancelled = &s->cancelled};
+    *s->streams = (RamStreams){.image = image,
+                               .co_run = ram_save_piece,
+                               .opaque = s,
+                               .buffered = true,
+                               .cancelled = &s->cancelled};
     if (blk_size(s->blk) < s->offset || blk_size(s->blk) - s->offset < image->bytes) {
         return -ENOSPC;
     }

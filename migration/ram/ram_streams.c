@@ -50,8 +50,9 @@ static void ram_streams_one(void *opaque)
     RamStreams *s = opaque;
     enter_coroutine();
     enter_iothread(co_context(co_self()));
-    RamPiece p = {.streams = s, .buf = aligned_alloc(GUEST_RAM_PAGE, RAM_PIECE)};
-    if (p.buf == NULL) {
+    RamPiece p = {.streams = s};
+    p.buf = s->buffered ? aligned_alloc(GUEST_RAM_PAGE, RAM_PIECE) : NULL;
+    if (s->buffered && p.buf == NULL) {
         s->ret = s->ret != 0 ? s->ret : -ENOMEM;
     }
     while (ram_streams_next(s, &p)) {
