@@ -121,8 +121,11 @@ static coroutine_fn RUNS_IN_MAIN BlockNode *state_load_open(Vm *vm, const StateL
                                                             GError **error)
 {
     g_autofree char *same = g_strdup_printf("/proc/self/fd/%d", l->fd);
-    return state_co_open(l->fd >= 0 ? same : l->path, backends_default_home(&vm->backends), false,
-                         error);
+    const StateOpen how = {
+        .home = backends_default_home(&vm->backends),
+        .direct = l->fd < 0 && !state_co_is_cached(l->path, STATE_FILE_RAM_OFFSET),
+    };
+    return state_co_open(l->fd >= 0 ? same : l->path, &how, error);
 }
 
 static coroutine_fn RUNS_IN_MAIN bool state_load_run(Vm *vm, StateLoad *l, GError **error)

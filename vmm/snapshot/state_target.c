@@ -20,6 +20,7 @@ struct StateTarget {
     char *name; /* of the file, for messages */
     const GuestRam *ram;
     IoThread *thread; /* NULL: the node was given */
+    bool cached;      /* the file is written through the page cache, which keeps it */
     bool patient;     /* co_leave waits until the file is closed, also after a cancel */
     /* The coroutine's, while there is a step */
     BlockNode *node;
@@ -82,7 +83,9 @@ static coroutine_fn RUNS_IN_MAIN bool state_target_open_node(StateTarget *t, GEr
     if (t->patient) {
         return true; /* it was given */
     }
-    t->node = state_co_open(t->name, iothread_context(t->thread), true, error);
+    const StateOpen how = {
+        .home = iothread_context(t->thread), .writable = true, .direct = !t->cached};
+    t->node = state_co_open(t->name, &how, error);
     if (t->node == NULL) {
         return false;
     }
@@ -380,6 +383,12 @@ StateTarget *state_target_new(const char *path, const GuestRam *ram, AioContext 
 {
     IoThread *thread = iothread_new("state", 0, error);
     return thread != NULL ? state_target_make(path, thread, ram, ctx, error) : NULL;
+}
+
+void state_target_keep_cached(StateTarget *t)
+{
+    g_assert(t->step == NULL && t->blk == NULL);
+    t->cached = true;
 }
 
 StateTarget *state_target_new_on(BlockNode *node, const char *name, const GuestRam *ram,
