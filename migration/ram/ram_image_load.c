@@ -165,6 +165,7 @@ static int ram_map_block(const RamMap *m, unsigned i)
     }
     madvise(host, b->size, MADV_DONTDUMP); /* as of other guest memory */
     b->of_file = true;
+    b->fd_offset = (uint64_t)at;
     return 0;
 }
 
