@@ -23,12 +23,20 @@ static bool ram_save_next_run(const RamPiece *p, const uint64_t *bits, uint32_t 
     return true;
 }
 
+/* The piece as it is written. */
+static const uint8_t *ram_save_bytes(const RamPiece *p)
+{
+    const RamImageSave *s = p->streams->opaque;
+    return s->in_place != NULL ? s->in_place->blocks[p->block].host + p->offset : p->buf;
+}
+
 /* Sorts the wanted pages of a run, which have been read. A page that is zero in the file already is left alone. */
 static void ram_save_sort(RamPiece *p, uint32_t first, uint32_t end)
 {
     const RamImageSave *s = p->streams->opaque;
+    const uint8_t *bytes = ram_save_bytes(p);
     for (uint32_t i = first; i < end; i++) {
-        if (!bytes_are_zero(p->buf + (size_t)i * GUEST_RAM_PAGE, GUEST_RAM_PAGE)) {
+        if (!bytes_are_zero(bytes + (size_t)i * GUEST_RAM_PAGE, GUEST_RAM_PAGE)) {
             ram_map_set(p->map, i);
             ram_map_set(p->data, i);
         } else if (ram_map_test(p->map, i) || (p->streams->wanted == NULL && !s->target_is_zero)) {
@@ -38,7 +46,7 @@ static void ram_save_sort(RamPiece *p, uint32_t first, uint32_t end)
     }
 }
 
-/* In a worker: copies the wanted pages out of the machine. */
+/* In a worker: copies the wanted pages out of the machine, unless they are written in place, and sorts them. */
 static int ram_save_read(void *opaque)
 {
     RamPiece *p = opaque;
@@ -48,7 +56,9 @@ static int ram_save_read(void *opaque)
     memset(p->zero, 0, sizeof(p->zero));
     for (uint32_t first, end = 0; ram_save_next_run(p, p->wanted, &first, &end);) {
         size_t at = (size_t)first * GUEST_RAM_PAGE, size = (size_t)(end - first) * GUEST_RAM_PAGE;
-        int ret = s->read(s->opaque, p->block, p->offset + at, p->buf + at, size);
+        int ret = s->in_place != NULL
+                      ? 0
+                      : s->read(s->opaque, p->block, p->offset + at, p->buf + at, size);
         if (ret != 0) {
             return ret;
         }
@@ -84,7 +94,7 @@ static coroutine_fn RUNS_IN_IOTHREAD int ram_save_run(RamImageSave *s, RamPiece 
     if (zero) {
         return blk_co_write_zeroes(s->blk, at, bytes, BLOCK_REQ_MAY_UNMAP);
     }
-    struct iovec iov = {p->buf + from, bytes};
+    struct iovec iov = {(uint8_t *)(uintptr_t)ram_save_bytes(p) + from, bytes};
     s->data += bytes;
     return blk_co_pwritev(s->blk, at, bytes, &iov, 1, 0);
 }
@@ -146,7 +156,7 @@ int ram_image_co_begin(RamImageSave *s, RamImage *image)
     *s->streams = (RamStreams){.image = image,
                                .co_run = ram_save_piece,
                                .opaque = s,
-                               .buffered = true,
+                               .buffered = s->in_place == NULL,
                                .cancelled = &s->cancelled};
     if (blk_size(s->blk) < s->offset || blk_size(s->blk) - s->offset < image->bytes) {
         return -ENOSPC;

@@ -66,14 +66,6 @@ static RUNS_IN_MAIN bool state_target_check(const StateTarget *t, int ret, GErro
     return false;
 }
 
-/* Guest RAM as it is now. */
-static int state_target_read(void *opaque, unsigned block, uint64_t offset, void *buf, size_t len)
-{
-    const StateTarget *t = opaque;
-    memcpy(buf, t->ram->blocks[block].host + offset, len);
-    return 0;
-}
-
 /* ---- steps ---- */
 
 #define STATE_TARGET_USER "a save of the machine's state"
@@ -370,8 +362,7 @@ static RUNS_IN_MAIN StateTarget *state_target_make(const char *name, IoThread *t
         state_target_free(t);
         return NULL;
     }
-    t->save.read = state_target_read;
-    t->save.opaque = t;
+    t->save.in_place = ram;
     co_queue_init(&t->begin);
     co_queue_init(&t->end);
     co_start(ctx, state_target_run, t);
@@ -414,6 +405,7 @@ StateTarget *state_target_new_on(BlockNode *node, const char *name, const GuestR
 void state_target_set_source(StateTarget *t, RamImageReadFn *read, void *opaque)
 {
     g_assert(t->step == NULL);
+    t->save.in_place = NULL;
     t->save.read = read;
     t->save.opaque = opaque;
 }

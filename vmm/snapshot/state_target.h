@@ -36,7 +36,7 @@ void state_target_keep_cached(StateTarget *t) RUNS_IN_MAIN;
  * state_target_co_leave() waits as long as the node's requests last: its user holds no lock then. */
 StateTarget *state_target_new_on(BlockNode *node, const char *name, const GuestRam *ram,
                                  AioContext *ctx, GError **error) coroutine_fn RUNS_IN_MAIN;
-/* What passes copy, instead of guest memory as it is. While there is no step. */
+/* What passes copy to a buffer and write, instead of guest memory as it is. While there is no step. */
 void state_target_set_source(StateTarget *t, RamImageReadFn *read, void *opaque) RUNS_IN_MAIN;
 /* The size that the state of @ram needs in a node. False + @error: this RAM cannot be saved. */
 bool state_target_plan(const GuestRam *ram, uint64_t *bytes, GError **error) RUNS_IN_MAIN;
