@@ -46,9 +46,9 @@ char *vm_devices_changed(const Vm *vm)
     if (h->removed != NULL) {
         return g_strdup_printf("device '%s' was removed", h->removed);
     }
-    return h->plugged->len > 0 ? g_strdup_printf("device '%s' was plugged in",
-                                                 device_label(h->plugged->pdata[0]))
-                               : NULL;
+    return h->plugged->len > 0
+               ? g_strdup_printf("device '%s' was plugged in", device_label(h->plugged->pdata[0]))
+               : NULL;
 }
 
 /* ---- one device ---- */
