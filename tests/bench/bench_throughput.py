@@ -82,7 +82,7 @@ def guest(vmm, guests, mib, words, cpus=1):
 
 def disk(path, direct):
     cache = "on" if direct else "off"
-    drive = f"qcow2,node-name=disk,file.driver=file,file.filename={path},cache.direct={cache},file.cache.direct={cache}"
+    drive = f"qcow2,node-name=disk,file.driver=file,file.filename={path},cache.direct={cache},file.cache.direct={cache},file.aio=io_uring"
     return ["-blockdev", drive, "-device", "virtio-blk-pci,drive=disk"]
 
 
