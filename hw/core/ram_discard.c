@@ -1,11 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Guest RAM that the guest does not need: see guest_ram_discard() in ram.h. */
-#include "hw/core/ram.h"
+#include "hw/core/ram_keep.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+/* A discard against the begin of an operation that needs all pages where they are. In workers only. */
+static pthread_mutex_t ram_discard_lock = PTHREAD_MUTEX_INITIALIZER;
+static unsigned ram_keepers; /* under the lock */
 
 static const RamBlock *ram_discard_find(const GuestRam *ram, uint64_t gpa, uint64_t len)
 {
@@ -54,9 +59,34 @@ int guest_ram_discard(const GuestRam *ram, uint64_t gpa, uint64_t len)
     if (first >= end) {
         return 0;
     }
-    int ret = ram_discard_pages(b, first, end - first);
+    pthread_mutex_lock(&ram_discard_lock);
+    int ret = ram_keepers > 0 ? -EBUSY : ram_discard_pages(b, first, end - first);
+    pthread_mutex_unlock(&ram_discard_lock);
     guest_ram_mark(ram, b->gpa + first, end - first);
     return ret;
+}
+
+void guest_ram_keep_begin(void)
+{
+    pthread_mutex_lock(&ram_discard_lock);
+    ram_keepers++;
+    pthread_mutex_unlock(&ram_discard_lock);
+}
+
+void guest_ram_keep_end(void)
+{
+    pthread_mutex_lock(&ram_discard_lock);
+    g_assert(ram_keepers > 0);
+    ram_keepers--;
+    pthread_mutex_unlock(&ram_discard_lock);
+}
+
+unsigned guest_ram_keepers(void)
+{
+    pthread_mutex_lock(&ram_discard_lock);
+    unsigned count = ram_keepers;
+    pthread_mutex_unlock(&ram_discard_lock);
+    return count;
 }
 
 bool guest_ram_find_host(const GuestRam *ram, const void *host, uint64_t *gpa)

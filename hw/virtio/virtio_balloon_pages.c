@@ -18,7 +18,8 @@ static WorkerLane balloon_lane;
 static RUNS_IN_WORKER void balloon_discard(VirtioBalloonServer *s, uint64_t gpa, uint64_t len)
 {
     int ret = guest_ram_discard(s->balloon->base.vdev.dev->env->ram, gpa, len);
-    if (ret < 0 && s->failed == 0) {
+    /* Memory that is being saved is kept: the guest's page then holds on to the host's, which is all that it costs. */
+    if (ret < 0 && ret != -EBUSY && s->failed == 0) {
         s->failed = ret;
         s->failed_gpa = gpa;
     }

@@ -36,6 +36,9 @@ typedef struct CaptureFork CaptureFork;
 
 /* Whether all of @ram can be captured so; false + @error: the reason. */
 bool capture_fork_possible(const GuestRam *ram, GError **error) ANY_THREAD;
+/* How long the fork will take, from the number of small and huge pages. Reads /proc: some ms for each GiB of small pages,
+ * while the VM may run. */
+int64_t capture_fork_predict_ns(const GuestRam *ram) RUNS_IN_WORKER;
 /* From now on there is no copy, for the reason @why, a literal: a filter of system calls would end skiff at the
  * attempt. */
 void capture_fork_forbid(const char *why) RUNS_IN_MAIN;

@@ -68,6 +68,7 @@ class Recorder(qmp.Qmp):
 class Guest:
     def __init__(self, directory, disk, flash, *options):
         self.console = os.path.join(directory, "console")
+        self.capture = self.captured = None
         rom = os.path.join(directory, "mix.rom")
         with open(os.path.join(TOP, "build/guests/mix.rom"), "rb") as file:
             data = bytearray(file.read())
@@ -116,8 +117,10 @@ class Guest:
                 self.qmp.cmd(name)
 
     def job(self, job, command, tag):
-        self.qmp.cmd(command, job_id=job, tag=tag, devices=["vars", "disk"],
-                     **({"vmstate": "disk"} if command != "snapshot-delete" else {}))
+        arguments = {"vmstate": "disk"} if command != "snapshot-delete" else {}
+        if command == "snapshot-save" and self.capture:
+            arguments["x_capture"] = self.capture
+        self.qmp.cmd(command, job_id=job, tag=tag, devices=["vars", "disk"], **arguments)
 
     def job_ends(self, job):
         """The error of the job, or None."""
@@ -125,6 +128,7 @@ class Guest:
             info = [j for j in self.qmp.cmd("query-jobs") if j["id"] == job][0]
             if info["status"] == "concluded":
                 self.qmp.cmd("job-dismiss", id=job)
+                self.captured = info.get("x-snapshot", {}).get("capture")
                 return info.get("error")
             self.qmp.wait_event("JOB_STATUS_CHANGE", id=job)
 
@@ -187,6 +191,29 @@ def test_a_disk_hangs_in_any_phase(guest, disk, flash):
     guest.job("l", "snapshot-load", "last")
     assert guest.job_ends("l") is None
     guest.all_goes_on()
+
+
+def protected_saves(guest, disk, flash):
+    guest.capture = "write-protection"
+    test_a_disk_hangs_in_any_phase(guest, disk, flash)
+    guest.job("j", "snapshot-save", "protected")
+    assert guest.job_ends("j") is None
+    assert guest.captured == "write-protection" or os.geteuid() != 0, guest.captured
+    guest.job("l", "snapshot-load", "protected")
+    assert guest.job_ends("l") is None
+    guest.all_goes_on()
+
+
+def test_a_disk_hangs_while_private_memory_is_protected(guest, disk, flash):
+    protected_saves(guest, disk, flash)
+
+
+def test_a_disk_hangs_while_shared_memory_is_protected(guest, disk, flash):
+    protected_saves(guest, disk, flash)
+
+
+def shared_memory(_):
+    return ["-object", "memory-backend-memfd,id=mem0,size=64M", "-machine", "memory-backend=mem0"]
 
 
 def saved(guest):
@@ -264,7 +291,8 @@ def test_graph_changes_beside_a_save(guest, disk, flash):
 
 
 def main():
-    options = {test_graph_changes_beside_a_save: overlays}
+    options = {test_graph_changes_beside_a_save: overlays,
+               test_a_disk_hangs_while_shared_memory_is_protected: shared_memory}
     tests = [f for name, f in globals().items() if name.startswith("test_")]
     print(f"1..{len(tests)}")
     failed = False

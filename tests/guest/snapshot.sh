@@ -8,6 +8,7 @@
 
 skiff_img=$(dirname "${SKIFF_UNCONFINED:-$SKIFF}")/skiff-img
 
+# make_images [MACHINE OPTIONS]
 make_images() {
     rom=$work/mix.rom
     disk=$work/disk.qcow2 vars=$work/vars.qcow2
@@ -20,8 +21,11 @@ make_images() {
         -drive "if=pflash,format=raw,readonly=on,file=$rom"
         -drive "if=none,id=vars,format=qcow2,file=$vars,node-name=vars0" -machine q35,pflash1=vars0
         -drive "if=none,id=disk,format=qcow2,file=$disk,node-name=disk0" -device virtio-blk-pci,drive=disk
-        -netdev user,id=net0 -device virtio-net-pci,netdev=net0)
+        -netdev user,id=net0 -device virtio-net-pci,netdev=net0 "$@")
 }
+
+# Memory that is saved by write protection, where userfaultfd is permitted.
+shared_memory=(-object memory-backend-memfd,id=mem0,size=64M -machine memory-backend=mem0)
 
 start_machine() {
     start_skiff "${machine[@]}" -serial "file:$console" -monitor stdio "$@"
@@ -277,9 +281,9 @@ settle() {
 }
 
 # The guest's own record is the oracle: each round goes on from a snapshot, and makes another one.
-test_it_is_saved_and_loaded_again_and_again() {
+saves_and_loads() { # [MACHINE OPTIONS]
     local round
-    make_images
+    make_images "$@"
     plugged=()
     start_machine
     goes_on
@@ -307,6 +311,14 @@ test_it_is_saved_and_loaded_again_and_again() {
     done
     end_machine
     check_images
+}
+
+test_it_is_saved_and_loaded_again_and_again() {
+    saves_and_loads
+}
+
+test_shared_memory_is_saved_and_loaded_again_and_again() {
+    saves_and_loads "${shared_memory[@]}"
 }
 
 test_a_state_file_has_devices_of_the_same_instant() {

@@ -14,6 +14,7 @@
 #include "block/engine/engine.h"
 #include "block/nbd/nbd.h"
 #include "migration/ram/capture_fork.h"
+#include "migration/ram/capture_wp.h"
 #include "util/log.h"
 #include "util/tls.h"
 #include "util/loop/thread_spawner.h"
@@ -252,6 +253,7 @@ bool sandbox_co_enter(Vm *vm, GError **error)
 {
     sandbox_co_make_rings(vm);
     capture_fork_forbid("-sandbox on allows no further process");
+    capture_wp_forbid("-sandbox on allows no userfaultfd");
     if (!sandbox_begin(error)) {
         return false;
     }

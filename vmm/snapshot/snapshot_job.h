@@ -7,9 +7,10 @@
  * snapshot-save, which the guest notices only as a short stop:
  *
  *   PREPARE   lock: names are looked up; each image begins a snapshot (flush, dirty bit); the state area is opened
- *   LIVE      only without a frozen copy: memory in passes while the guest runs (live_ram.h)
- *   FREEZE    lock: the VM is stopped; vCPUs, chips and devices are copied; memory is frozen in a child process
- *             (capture_fork.h), or its last pass is made; all disks switch in one drained section; the VM goes on
+ *   LIVE      while the guest runs: memory is protected, if it will be frozen so (frozen_ram.h); without a frozen copy it
+ *             is written in passes (live_ram.h)
+ *   FREEZE    lock: the VM is stopped; vCPUs, chips and devices are copied; memory is frozen (frozen_ram.h),
+ *             or its last pass is made; all disks switch in one drained section; the VM goes on
  *   RAISE     the images count what their snapshots have, beside the guest
  *   MEMORY    the frozen memory and the state are written behind the running guest
  *   STORE     the snapshot tables are written, last that of the image with the state
@@ -17,7 +18,7 @@
  *
  *   PREPARE --> [LIVE] --> FREEZE --> RAISE --> MEMORY --> STORE --> END
  *      |           ^          |          |         |          |       ^
- *      |           +--no child|          |         |          |       |
+ *      |           +--frozen--+          |         |          |       |
  *      +-----------+----------+----------+---------+----------+--> UNDO (an error, or a cancel before STORE)
  *
  * Invariants
@@ -40,6 +41,7 @@
 #ifndef SKIFF_VMM_SNAPSHOT_SNAPSHOT_JOB_H
 #define SKIFF_VMM_SNAPSHOT_SNAPSHOT_JOB_H
 
+#include "vmm/snapshot/frozen_ram.h"
 #include "vmm/snapshot/snapshot_disks.h"
 #include "vmm/vm/vm.h"
 
@@ -50,6 +52,7 @@ typedef struct SnapshotJobConfig {
     const char *state;        /* the node that has the machine's state; save, load: NULL: chosen */
     const char *const *names; /* of nodes, NULL at the end */
     bool replaces;  /* save: older snapshots with this name go once the new one is complete */
+    FrozenRamWay capture; /* save: how */
     bool dismissed; /* the job goes when it has concluded */
 } SnapshotJobConfig;
 
@@ -66,7 +69,8 @@ Job *snapshot_delete_start(const SnapshotJobConfig *config, GError **error) RUNS
 
 /* What snapshot-save took from the guest. */
 typedef struct SnapshotSaveInfo {
-    const char *capture; /* "fork", "passes" or "stopped"; NULL: not yet frozen */
+    const char *capture; /* "fork", "write-protection", "passes" or "stopped"; NULL: not yet frozen */
+    char *why_passes;    /* why memory was not frozen; NULL: it was */
     int64_t pause_ns;    /* from the request to stop the VM until it was requested to run */
     uint64_t bytes;      /* of memory written */
 } SnapshotSaveInfo;

@@ -3,9 +3,7 @@
 #include <errno.h>
 #include <string.h>
 #include "hw/core/vm_clock.h"
-#include "migration/ram/capture_fork.h"
 #include "util/log.h"
-#include "util/loop/worker.h"
 #include "vmm/snapshot/live_ram.h"
 #include "vmm/snapshot/machine_outside.h"
 #include "vmm/snapshot/machine_state.h"
@@ -26,8 +24,9 @@ typedef struct SnapshotSave {
     BlockSnapshotRun **runs; /* from PREPARE to END; owned */
     StateTarget *target;     /* from PREPARE until memory is written */
     LiveRam live;
-    bool forks; /* memory is to be frozen by a child process */
-    CaptureFork *capture;
+    FrozenRam frozen;
+    bool freezes; /* memory is to be frozen; else it is copied in passes */
+    bool is_frozen;
     GByteArray *stream;
     bool storing; /* the snapshot tables are being written */
     SnapshotSaveInfo info;
@@ -116,8 +115,8 @@ static int save_read(void *opaque, unsigned block, uint64_t offset, void *buf, s
     enter_worker();
     const SnapshotSave *s = opaque;
     job_progress_add(s->job, len);
-    if (s->capture != NULL) {
-        return capture_fork_read(s->capture, block, offset, buf, len);
+    if (s->is_frozen) {
+        return frozen_ram_read(&s->frozen, block, offset, buf, len);
     }
     memcpy(buf, s->common.vm->machine.ram.blocks[block].host + offset, len);
     return 0;
@@ -164,49 +163,34 @@ static coroutine_fn RUNS_IN_MAIN bool save_prepare(SnapshotSave *s, GError **err
 
 /* ---- LIVE, FREEZE ---- */
 
-typedef struct SaveCapture {
-    const GuestRam *ram;
-    CaptureFork *capture;
-    GError *error;
-} SaveCapture;
-
-static WorkerLane save_lane; /* the stopped VM waits for it, not for other calls that hang */
-
-static int save_capture_at_worker(void *opaque)
+/* Passes take the place of frozen memory. Takes @why. */
+static coroutine_fn RUNS_IN_MAIN void save_do_passes(SnapshotSave *s, GError *why)
 {
-    enter_worker();
-    SaveCapture *c = opaque;
-    c->capture = capture_fork_begin(c->ram, &c->error);
-    return 0;
+    g_free(s->info.why_passes);
+    s->info.why_passes = g_strdup(why->message);
+    g_error_free(why);
+    frozen_ram_co_free(&s->frozen);
+    s->freezes = false;
 }
 
-static int save_release_at_worker(void *opaque)
-{
-    enter_worker();
-    capture_fork_free(opaque);
-    return 0;
-}
-
-/* False without @error: no child can be made, and `forks` is false now. */
+/* False without @error: it cannot be frozen, and `freezes` is false now. */
 static coroutine_fn RUNS_IN_MAIN bool save_freeze_memory(SnapshotSave *s, const VmStopped *token,
                                                          GError **error)
 {
-    if (!s->forks) {
+    GError *why = NULL;
+    if (!s->freezes) {
         s->info.capture = s->live.logging ? "passes" : "stopped";
         return live_ram_co_copy_last(&s->live, token, error);
     }
-    SaveCapture c = {.ram = &s->common.vm->machine.ram};
-    co_run_in_lane(&save_lane, save_capture_at_worker, &c);
-    if (c.capture == NULL) {
-        log_warn(
-            "snapshot-save: memory is copied in passes, and the VM is stopped for the last one: %s",
-            c.error->message);
-        g_error_free(c.error);
-        s->forks = false;
+    if (!frozen_ram_co_freeze(&s->frozen, token, &why)) {
+        log_warn("snapshot-save: memory is copied in passes, and the VM is stopped for the last "
+                 "one: %s",
+                 why->message);
+        save_do_passes(s, why);
         return false;
     }
-    s->capture = c.capture;
-    s->info.capture = "fork";
+    s->is_frozen = true;
+    s->info.capture = frozen_ram_ways[s->frozen.way];
     return true;
 }
 
@@ -270,11 +254,13 @@ static coroutine_fn RUNS_IN_MAIN bool save_copy_live(SnapshotSave *s, GError **e
 
 static coroutine_fn RUNS_IN_MAIN bool save_live_and_freeze(SnapshotSave *s, GError **error)
 {
-    g_autoptr(GError) why = NULL;
-    GError *failure = NULL;
-    s->forks = capture_fork_possible(&s->common.vm->machine.ram, &why);
-    bool ok = s->forks && save_freeze(s, &failure);
-    if (!ok && failure == NULL) { /* there is no child */
+    GError *why = NULL, *failure = NULL;
+    s->freezes = frozen_ram_co_prepare(&s->frozen, &why);
+    if (!s->freezes) {
+        save_do_passes(s, why);
+    }
+    bool ok = s->freezes && save_freeze(s, &failure);
+    if (!ok && failure == NULL) { /* not frozen */
         ok = save_copy_live(s, &failure) && save_freeze(s, &failure);
     }
     if (s->live.logging) { /* a pass has failed */
@@ -297,15 +283,20 @@ static coroutine_fn RUNS_IN_MAIN void save_leave_target(SnapshotSave *s)
         s->info.bytes = state_target_bytes(s->target);
         state_target_co_leave(g_steal_pointer(&s->target));
     }
-    if (s->capture != NULL) {
-        co_run_in_worker(save_release_at_worker, g_steal_pointer(&s->capture));
-    }
+    s->is_frozen = false;
+    frozen_ram_co_free(&s->frozen);
 }
 
 static coroutine_fn RUNS_IN_MAIN bool save_memory(SnapshotSave *s, GError **error)
 {
-    bool ok = (s->capture == NULL || state_target_co_pass(s->target, false, error)) &&
-              state_target_co_complete(s->target, s->stream, error);
+    GError *failure = NULL;
+    bool ok = (!s->is_frozen || state_target_co_pass(s->target, false, &failure)) &&
+              state_target_co_complete(s->target, s->stream, &failure);
+    if (!ok) {
+        const char *why = frozen_ram_failure(&s->frozen);
+        g_propagate_prefixed_error(error, failure, "%s%s", why != NULL ? why : "",
+                                   why != NULL ? ": " : "");
+    }
     save_leave_target(s);
     return ok;
 }
@@ -432,9 +423,7 @@ static bool save_cancel(Job *job, bool force)
     if (s->target != NULL) {
         state_target_cancel(s->target);
     }
-    if (s->capture != NULL) {
-        capture_fork_end(s->capture); /* at once, also while the file hangs */
-    }
+    frozen_ram_cancel(&s->frozen); /* at once, also while the file hangs */
     return true;
 }
 
@@ -442,6 +431,7 @@ static void save_free(void *state)
 {
     SnapshotSave *s = state;
     g_clear_pointer(&s->stream, g_byte_array_unref);
+    g_free(s->info.why_passes);
     g_free(s->runs);
     g_ptr_array_unref(s->older);
     snapshot_job_clear(&s->common);
@@ -466,6 +456,7 @@ Job *snapshot_save_start(const SnapshotJobConfig *config, GError **error)
     SnapshotSave *s = g_new0(SnapshotSave, 1);
     snapshot_job_init(&s->common, config);
     s->replaces = config->replaces;
+    s->frozen = (FrozenRam){.vm = config->vm, .way = config->capture};
     s->older = g_ptr_array_new_with_free_func(save_free_older);
     uint64_t bytes;
     g_autofree SnapshotDisks *d = snapshot_job_disks(&s->common, error);

@@ -107,6 +107,19 @@ static void vcpu_wait_for_request(Vcpu *v)
     pthread_mutex_unlock(&v->lock);
 }
 
+/* The guest's clock is informed of the pause, as after parking. */
+static RUNS_IN_VCPU void vcpu_wait_for_brake(Vcpu *v)
+{
+    held_assert_none("waiting for the brake");
+    SP("vcpu.braked", v);
+    pthread_mutex_lock(&v->lock);
+    while (atomic_load(&v->set->braked) && atomic_load(&v->requests) == 0) {
+        pthread_cond_wait(&v->changed, &v->lock);
+    }
+    pthread_mutex_unlock(&v->lock);
+    arch_vcpu_resumed(v->fd);
+}
+
 static bool vcpu_create(Vcpu *v) RUNS_IN_VCPU;
 static bool vcpu_create(Vcpu *v)
 {
@@ -155,6 +168,9 @@ static void *vcpu_thread(void *opaque)
             __atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
         } else if (v->halted) {
             vcpu_wait_for_request(v);
+            continue;
+        } else if (atomic_load(&v->set->braked)) {
+            vcpu_wait_for_brake(v);
             continue;
         }
         vcpu_run_once(v);
@@ -229,6 +245,22 @@ void vcpus_hold(VcpuSet *set, unsigned index, bool held)
         bug_abort("invariant 5: a vCPU that is not parked is to be held");
     }
     set->vcpus[index].held = held;
+}
+
+void vcpus_brake(VcpuSet *set, bool on)
+{
+    atomic_store(&set->braked, on);
+    for (unsigned i = 0; i < set->count; i++) {
+        Vcpu *v = &set->vcpus[i];
+        if (on) { /* in this order: see vcpu_request() */
+            __atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+            pthread_kill(v->thread, VCPU_KICK_SIGNAL);
+        } else {
+            pthread_mutex_lock(&v->lock);
+            pthread_cond_broadcast(&v->changed);
+            pthread_mutex_unlock(&v->lock);
+        }
+    }
 }
 
 void vcpus_set_debugger(VcpuSet *set, const VcpuDebugger *debugger, void *opaque)

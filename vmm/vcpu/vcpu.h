@@ -17,6 +17,8 @@
  *   IN_PENDED   requested to park or call (pended_cancel())           IN_ACCESS, once more, with must_retire
  *   IN_ACCESS   requested an end of the run (reset, power-off, ...)   HALTED
  *   HALTED      kicked                                                PARKED
+ *   IN_GUEST    kicked, while braked                                  BRAKED (no lock held)
+ *   BRAKED      vcpus_brake(false), or a request                      IN_GUEST, which sees the request
  *
  * Invariants
  *   1. A parked vCPU has no pending exit: KVM_RUN was entered with immediate_exit after its last
@@ -26,6 +28,8 @@
  *   4. Calls (vcpus_co_call) run in the vCPU's thread, outside KVM_RUN, with no exit pending. They
  *      do not depend on whether it is parked or runs, and do not change it.
  *   5. A held vCPU is parked.
+ *   6. A braked vCPU does not enter the guest, but parks, runs calls and ends as if it were there. An exit that KVM has
+ *      yet to complete may be pending meanwhile.
  */
 #ifndef SKIFF_VMM_VCPU_VCPU_H
 #define SKIFF_VMM_VCPU_VCPU_H
@@ -92,6 +96,10 @@ void vcpus_co_call(VcpuSet *set, unsigned index, VcpuCallFn *fn, void *opaque)
     coroutine_fn RUNS_IN_MAIN;
 /* A held vCPU stays parked when the others run (gdb runs one thread). All are parked. */
 void vcpus_hold(VcpuSet *set, unsigned index, bool held) RUNS_IN_MAIN;
+
+/* Keeps all vCPUs out of the guest from now on, or lets them in again: memory that is held for a snapshot is bounded
+ * so. Returns at once; a vCPU leaves the guest soon. One caller at a time. */
+void vcpus_brake(VcpuSet *set, bool on) ANY_THREAD;
 
 /* Permanent; @debugger and @opaque live as long as the vCPUs. */
 void vcpus_set_debugger(VcpuSet *set, const VcpuDebugger *debugger, void *opaque) RUNS_IN_MAIN;

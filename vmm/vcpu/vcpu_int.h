@@ -48,6 +48,7 @@ struct VcpuSet {
     const VcpuDebugger *_Atomic debugger;
     void *debugger_opaque;     /* before debugger is set */
     bool parked;               /* main's view */
+    _Atomic bool braked;       /* vcpus_brake() */
     _Atomic unsigned unparked; /* vCPUs that have yet to park */
     CoToken parker;
 };

@@ -3,64 +3,13 @@
  * with its parent. */
 #include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include "migration/ram/capture_fork.h"
-#include "tests/migration/ram/ram_test.h"
-
-#define PAGES ((RAM_TEST_LOW + RAM_TEST_HIGH) / 4096)
-#define WRITERS 3u
-
-/* Each writer owns every WRITERSth page, and writes its round's number to all of them in order, at the begin
- * and at the end of the page. So at any instant the numbers of its pages, in order, are n, ..., n, n - 1, ... */
-typedef struct Writer {
-    RamTest *t;
-    unsigned first;
-    pthread_t thread;
-} Writer;
-
-static _Atomic bool writers_stop, writers_park;
-static _Atomic unsigned writers_parked;
-static _Atomic uint64_t writes;
-
-static void *writer_run(void *opaque)
-{
-    Writer *w = opaque;
-    for (uint64_t n = 1; !writers_stop; n++) {
-        for (uint64_t page = w->first; page < PAGES && !writers_stop; page += WRITERS) {
-            if (writers_park) {
-                writers_parked++;
-                while (writers_park) {
-                    sched_yield();
-                }
-                writers_parked--;
-            }
-            volatile uint64_t *at = (volatile uint64_t *)(w->t->host + page * 4096);
-            at[0] = n;
-            at[511] = n;
-            writes++;
-        }
-    }
-    return NULL;
-}
-
-/* Whether each writer's pages are of one instant. */
-static void image_is_of_one_instant(const uint8_t *host)
-{
-    for (unsigned first = 0; first < WRITERS; first++) {
-        uint64_t top = *(const uint64_t *)(host + first * 4096), last = top;
-        for (uint64_t page = first; page < PAGES; page += WRITERS) {
-            const uint64_t *at = (const uint64_t *)(host + page * 4096);
-            assert_int_equal(at[0], at[511]);
-            assert_true(at[0] == last || (last == top && at[0] == top - 1));
-            last = at[0];
-        }
-    }
-}
+#include "tests/migration/ram/ram_writers.h"
 
 typedef struct ForkCall {
     const GuestRam *ram;
@@ -95,37 +44,24 @@ static coroutine_fn RUNS_IN_MAIN CaptureFork *fork_ok(RamTest *t)
 
 static coroutine_fn RUNS_IN_MAIN CaptureFork *fork_parked(RamTest *t)
 {
-    writers_park = true;
-    while (writers_parked < WRITERS) {
-        co_yield_turn();
-    }
+    writers_wait_parked();
     CaptureFork *c = fork_ok(t);
     memset(t->host + RAM_TEST_LOW - 4096 + 8, 0x11, 64); /* after the instant; not in the copy */
-    writers_park = false;
-    while (writers_parked > 0) {
-        co_yield_turn();
-    }
+    writers_go_on();
     return c;
 }
 
 BLOCK_TEST(images_are_of_one_instant_while_threads_write_on)
 {
     RamTest t, b;
-    Writer w[WRITERS];
     ram_test_init(&t);
     ram_test_init(&b);
-    for (unsigned i = 0; i < WRITERS; i++) {
-        w[i] = (Writer){.t = &t, .first = i};
-        pthread_create(&w[i].thread, NULL, writer_run, &w[i]);
-    }
+    writers_begin(t.host);
     BlockBackend *blk = test_blk("d", "mem,size=16M", true);
     for (unsigned round = 0; round < 20; round++) {
         memset(t.host + RAM_TEST_LOW - 4096 + 8, 0, 64);
         CaptureFork *c = fork_parked(&t);
-        uint64_t before = writes;
-        while (writes < before + 3 * PAGES) {
-            co_yield_turn(); /* all pages have changed before the first is read */
-        }
+        writers_wait_for(3 * WRITER_PAGES); /* all pages have changed before the first is read */
         RamImage image;
         assert_true(ram_image_plan(&image, &t.ram, NULL));
         RamTestCall s = {
@@ -136,13 +72,10 @@ BLOCK_TEST(images_are_of_one_instant_while_threads_write_on)
         assert_int_equal(s.ret, 0);
         co_run_in_worker(fork_free, c);
         assert_null(ram_test_load(blk, &b));
-        image_is_of_one_instant(b.host);
+        writers_check(b.host);
         assert_int_equal(b.host[RAM_TEST_LOW - 4096 + 8], 0);
     }
-    writers_stop = true;
-    for (unsigned i = 0; i < WRITERS; i++) {
-        pthread_join(w[i].thread, NULL);
-    }
+    writers_end();
     blk_co_free(blk);
     ram_test_clear(&t);
     ram_test_clear(&b);

@@ -96,14 +96,20 @@ static coroutine_fn RUNS_IN_MAIN void snap_clear(void)
 
 /* ---- jobs ---- */
 
+static FrozenRamWay capture_way; /* of the saves that follow */
 typedef Job *Start(const SnapshotJobConfig *config, GError **error);
 static const char *const both[] = {"q0", "q1", NULL};
 
 static coroutine_fn RUNS_IN_MAIN void job_begin(Start *start, const char *tag, bool replaces)
 {
     GError *error = NULL;
-    const SnapshotJobConfig config = {
-        .vm = &rig->vm, .id = JOB, .tag = tag, .state = "q1", .names = both, .replaces = replaces};
+    const SnapshotJobConfig config = {.vm = &rig->vm,
+                                      .id = JOB,
+                                      .tag = tag,
+                                      .state = "q1",
+                                      .names = both,
+                                      .replaces = replaces,
+                                      .capture = capture_way};
     vm_operation_begin(&rig->vm.run);
     Job *job = start(&config, &error);
     vm_operation_end(&rig->vm.run);
@@ -112,7 +118,7 @@ static coroutine_fn RUNS_IN_MAIN void job_begin(Start *start, const char *tag, b
     }
 }
 
-static char captured[16]; /* how the last job has captured memory */
+static char captured[32]; /* how the last job has captured memory */
 
 /* Waits for the end of the job. Returns its error, owned by the caller; NULL: none. */
 static coroutine_fn RUNS_IN_MAIN char *job_end(void)
@@ -123,7 +129,7 @@ static coroutine_fn RUNS_IN_MAIN char *job_end(void)
     }
     char *text = g_strdup(job_error_text(job));
     const SnapshotSaveInfo *info = snapshot_save_info(job);
-    g_strlcpy(captured, info != NULL && info->capture != NULL ? info->capture : "", 16);
+    g_strlcpy(captured, info != NULL && info->capture != NULL ? info->capture : "", sizeof(captured));
     assert_true(job_dismiss(job, NULL));
     return text;
 }
@@ -371,10 +377,11 @@ BLOCK_TEST(a_flush_that_fails_leaves_the_old_set)
 
 /* Each write of the image with the state hangs in turn, until after the cancel. The VM is not stopped by it, but for the
  * disks of a guest that need the same file. */
-BLOCK_TEST(a_hanging_write_can_be_cancelled)
+static coroutine_fn RUNS_IN_MAIN void hang_each(FrozenRamWay way)
 {
     snap_init();
     save("old", false);
+    capture_way = way;
     for (unsigned after = 0; after < 60; after += after < 20 ? 1 : 5) {
         fault_set(rig->b, (BlockFault){.op = BLOCK_FAULT_WRITE, .after = after, .hold = true});
         job_begin(snapshot_save_start, "new", false);
@@ -383,6 +390,7 @@ BLOCK_TEST(a_hanging_write_can_be_cancelled)
         }
         job_cancel(job_find(JOB), true, NULL);
         for (unsigned i = 0; i < 100; i++) {
+            rig_write(i * LAST_PAGE / 100); /* the guest does not wait for the file */
             co_yield_turn();
         }
         fault_release(rig->b);
@@ -398,7 +406,18 @@ BLOCK_TEST(a_hanging_write_can_be_cancelled)
     load_and_check("old");
     save("last", false);
     load_and_check("last");
+    capture_way = FROZEN_RAM_AUTO;
     snap_clear();
+}
+
+BLOCK_TEST(a_hanging_write_can_be_cancelled)
+{
+    hang_each(FROZEN_RAM_FORK);
+}
+
+BLOCK_TEST(a_hanging_write_of_protected_memory_can_be_cancelled)
+{
+    hang_each(FROZEN_RAM_WP);
 }
 
 /* Nothing is changed before each disk has said that it can be loaded. */
@@ -473,7 +492,7 @@ BLOCK_TEST(a_save_in_passes_beside_another_log_is_refused)
     GuestRam *ram;
     snap_init();
     ram = &rig->vm.machine.ram;
-    ram->blocks[0].fd = 0; /* shared memory: it is copied in passes */
+    capture_way = FROZEN_RAM_PASSES;
     assert_true(guest_ram_co_log_start(ram, NULL));
     job_begin(snapshot_save_start, "a", false);
     g_autofree char *error = job_end();
@@ -483,14 +502,15 @@ BLOCK_TEST(a_save_in_passes_beside_another_log_is_refused)
     guest_ram_co_log_stop(ram);
     save("a", false);
     load_and_check("a");
+    capture_way = FROZEN_RAM_AUTO;
     snap_clear();
 }
 
-/* Whoever cannot be forked is copied in passes, and who cannot log stopped. */
+/* What is not frozen is copied in passes, and who cannot log stopped. */
 BLOCK_TEST(without_a_frozen_copy_memory_is_copied_in_passes)
 {
     snap_init();
-    rig->ram.ram.blocks[0].fd = rig->vm.machine.ram.blocks[0].fd = 0; /* shared memory */
+    capture_way = FROZEN_RAM_PASSES;
     rig->dirty_passes = 3;
     save("passes", false);
     assert_string_equal(captured, "passes");
@@ -499,6 +519,41 @@ BLOCK_TEST(without_a_frozen_copy_memory_is_copied_in_passes)
     save("stopped", false);
     assert_string_equal(captured, "stopped");
     load_and_check("stopped");
+    capture_way = FROZEN_RAM_AUTO;
+    snap_clear();
+}
+
+/* Shared memory cannot be forked, and memory of a file cannot be protected. */
+BLOCK_TEST(the_way_follows_from_the_memory)
+{
+    snap_init();
+    rig->vm.machine.ram.blocks[0].fd = 0;
+    save("shared", false);
+    if (strcmp(captured, "passes") != 0) { /* userfaultfd is not permitted */
+        assert_string_equal(captured, "write-protection");
+    }
+    load_and_check("shared");
+    rig->vm.machine.ram.blocks[1].of_file = true;
+    save("neither", false);
+    assert_string_equal(captured, "passes");
+    load_and_check("neither");
+    rig->vm.machine.ram.blocks[0].fd = -1;
+    save("file", false);
+    assert_string_equal(captured, "fork");
+    load_and_check("file");
+    snap_clear();
+}
+
+/* The guest's writes are in neither of both disks' images nor in memory after the instant. */
+BLOCK_TEST(protected_memory_and_disks_are_of_one_instant)
+{
+    snap_init();
+    capture_way = FROZEN_RAM_WP;
+    for (unsigned n = 0; n < 5; n++) {
+        save("a", n > 0);
+        load_and_check("a");
+    }
+    capture_way = FROZEN_RAM_AUTO;
     snap_clear();
 }
 
@@ -514,11 +569,14 @@ int main(void)
         cmocka_unit_test(a_write_that_fails_leaves_the_old_set),
         cmocka_unit_test(a_flush_that_fails_leaves_the_old_set),
         cmocka_unit_test(a_hanging_write_can_be_cancelled),
+        cmocka_unit_test(a_hanging_write_of_protected_memory_can_be_cancelled),
         cmocka_unit_test(a_load_that_a_disk_refuses_changes_nothing),
         cmocka_unit_test(a_load_is_cancelled_before_it_changes_anything),
         cmocka_unit_test(a_reset_that_was_asked_for_does_not_hit_the_machine_that_is_loaded),
         cmocka_unit_test(a_save_in_passes_beside_another_log_is_refused),
         cmocka_unit_test(without_a_frozen_copy_memory_is_copied_in_passes),
+        cmocka_unit_test(the_way_follows_from_the_memory),
+        cmocka_unit_test(protected_memory_and_disks_are_of_one_instant),
     };
     return block_test_main(tests);
 }

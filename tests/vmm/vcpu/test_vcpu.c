@@ -428,6 +428,46 @@ static void a_vm_with_all_vcpus_held_starts_and_stops(void **state)
     rig_run(body_hold, 1, code_mmio_loop, sizeof(code_mmio_loop));
 }
 
+/* Braked, parked, called and let go in every order: only a vCPU that is neither braked nor parked enters the guest. */
+static void body_brake(Rig *rig)
+{
+    enter_main();
+    enter_coroutine();
+    TestCall call;
+    for (int i = 0; i < 40; i++) {
+        unsigned done = atomic_load(&rig->accesses);
+        vcpus_unpark(rig->set);
+        rig_wait(rig, rig_done_more, done);
+        unsigned waits = sched_point_count("vcpu.braked");
+        vcpus_brake(rig->set, true);
+        while (sched_point_count("vcpu.braked") == waits) {
+            co_yield_turn();
+        }
+        done = atomic_load(&rig->accesses);
+        rig_call(rig, &call); /* it leaves the brake for it, and returns */
+        if (i % 2 == 0) {
+            vcpus_co_park(rig->set);
+            vcpus_unpark(rig->set);
+        }
+        rig_call(rig, &call);
+        assert_in_range(atomic_load(&rig->accesses), done, done);
+        vcpus_brake(rig->set, false);
+        rig_wait(rig, rig_done_more, done);
+        if (i % 3 == 0) {
+            vcpus_brake(rig->set, true); /* it parks from there */
+        }
+        vcpus_co_park(rig->set);
+        vcpus_brake(rig->set, false);
+    }
+}
+
+static void a_braked_vcpu_stays_out_of_the_guest_and_answers(void **state)
+{
+    call_order = 0;
+    rig_run(body_brake, 1, code_mmio_loop, sizeof(code_mmio_loop));
+    sched_point_reset();
+}
+
 /* lidt with limit 0 and then an exception: a triple fault */
 static const uint8_t code_triple[] = {0x0f, 0x01, 0x1d, 0x10, 0x10, 0x00, 0x00, 0x0f, 0x0b};
 
@@ -503,6 +543,7 @@ int main(void)
         cmocka_unit_test(a_stop_and_a_call_end_a_wait_for_a_peer),
         cmocka_unit_test(a_held_vcpu_stays_parked_while_the_others_run),
         cmocka_unit_test(a_vm_with_all_vcpus_held_starts_and_stops),
+        cmocka_unit_test(a_braked_vcpu_stays_out_of_the_guest_and_answers),
         cmocka_unit_test(a_triple_fault_halts_the_vcpu_until_it_is_reset),
         cmocka_unit_test(a_failure_is_logged_with_the_registers),
     };

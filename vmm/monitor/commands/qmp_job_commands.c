@@ -39,6 +39,9 @@ static RUNS_IN_MAIN void qmp_put_snapshot_save(struct json_object *info, const J
     if (save != NULL && save->capture != NULL) {
         struct json_object *o = json_object_new_object();
         qmp_put_str(o, "capture", save->capture);
+        if (save->why_passes != NULL) {
+            qmp_put_str(o, "reason", save->why_passes);
+        }
         qmp_put_int(o, "pause-us", save->pause_ns / 1000);
         qmp_put_u64(o, "bytes", save->bytes);
         json_object_object_add(info, "x-snapshot", o);
@@ -263,9 +266,11 @@ static const QmpType snapshot_save_type = {
     .kind = QMP_KIND_STRUCT,
     .members =
         QMP_MEMBERS({"capture", &qmp_str,
-                     .doc = "how memory was captured: \"fork\", a frozen copy; \"passes\", while "
-                            "the guest ran, and the "
-                            "last one while it was stopped; \"stopped\""},
+                     .doc = "how memory was captured: \"fork\", by a frozen copy; "
+                            "\"write-protection\", which copies pages when the guest writes them; "
+                            "\"passes\", while the guest ran, and the last one while it was stopped; "
+                            "\"stopped\""},
+                    {"reason", &qmp_str, true, .doc = "why it was not frozen at one instant"},
                     {"pause-us", &qmp_int, .doc = "microseconds for which the guest was stopped"},
                     {"bytes", &qmp_int, .doc = "bytes of memory written"}),
     .doc = "What a snapshot of the machine took from the guest.",

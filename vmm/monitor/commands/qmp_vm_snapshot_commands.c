@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Snapshots of the whole machine in its disks: snapshot-save, snapshot-load, snapshot-delete. */
+#include <string.h>
 #include "vmm/monitor/qmp/qmp.h"
 #include "vmm/snapshot/snapshot_job.h"
 
@@ -8,8 +9,28 @@
         "job-id", &qmp_str, .doc = "of the job, which query-jobs shows; job-dismiss removes it"    \
     }
 
-static const QmpType qmp_vm_snapshot_args = {
+static const QmpType qmp_vm_capture = {
+    .name = "x-capture",
+    .kind = QMP_KIND_ENUM,
+    .values = frozen_ram_ways,
+    .doc = "How memory is captured. Not in QEMU.",
+};
+
+static const QmpType qmp_vm_snapshot_save_args = {
     .name = "snapshot-save-arg",
+    .kind = QMP_KIND_STRUCT,
+    .members = QMP_MEMBERS(VM_SNAPSHOT_JOB_ID, {"tag", &qmp_str, .doc = "name of the snapshot"},
+                           {"vmstate", &qmp_str,
+                            .doc = "name of the node that has the machine's state; one of devices"},
+                           {"devices", &qmp_str_list,
+                            .doc = "names of the nodes of the disks; their format has snapshots"},
+                           {"x-capture", &qmp_vm_capture, true,
+                            .doc = "how memory is captured, for tests; by default \"auto\", the way "
+                                   "that stops the guest for the shortest time"}),
+};
+
+static const QmpType qmp_vm_snapshot_args = {
+    .name = "snapshot-load-arg",
     .kind = QMP_KIND_STRUCT,
     .members = QMP_MEMBERS(VM_SNAPSHOT_JOB_ID, {"tag", &qmp_str, .doc = "name of the snapshot"},
                            {"vmstate", &qmp_str,
@@ -36,6 +57,16 @@ static char **vm_snapshot_names(struct json_object *args)
     return names;
 }
 
+static FrozenRamWay vm_snapshot_capture(struct json_object *args)
+{
+    const char *name = qmp_arg_str(args, "x-capture");
+    unsigned way = 0;
+    while (name != NULL && strcmp(frozen_ram_ways[way], name) != 0) {
+        way++; /* the name was checked */
+    }
+    return (FrozenRamWay)way;
+}
+
 static coroutine_fn RUNS_IN_MAIN void
 vm_snapshot_start(QmpCall *call, struct json_object *args,
                   Job *(*start)(const SnapshotJobConfig *config, GError **error), GError **error)
@@ -47,6 +78,7 @@ vm_snapshot_start(QmpCall *call, struct json_object *args,
         .tag = qmp_arg_str(args, "tag"),
         .state = qmp_arg_str(args, "vmstate"),
         .names = (const char *const *)names,
+        .capture = vm_snapshot_capture(args),
     };
     vm_operation_begin(&call->vm->run);
     start(&config, error);
@@ -82,7 +114,7 @@ static struct json_object *qmp_vm_snapshot_delete(QmpCall *call, struct json_obj
 
 static const QmpCommand qmp_vm_snapshot_commands[] = {
     {.name = "snapshot-save",
-     .args = &qmp_vm_snapshot_args,
+     .args = &qmp_vm_snapshot_save_args,
      .run = qmp_vm_snapshot_save,
      .doc = "Starts a job that saves the machine, with an internal snapshot of each of these disks "
             "and "

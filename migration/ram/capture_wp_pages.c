@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The states of pages, and the pool of those that are held. */
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include "migration/ram/capture_wp_int.h"
+#include "migration/ram/ram_image.h"
+#include "util/loop/sched_point.h"
+
+/* ---- maps ---- */
+
+/* Address space only: pages of it exist once they are used. NULL: there is none. */
+static void *wp_map(uint64_t bytes)
+{
+    void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (at == MAP_FAILED) {
+        return NULL;
+    }
+    madvise(at, bytes, MADV_DONTDUMP); /* core files omit guest memory */
+    return at;
+}
+
+static uint32_t wp_area(const WpBlock *b, uint32_t page)
+{
+    uintptr_t host = (uintptr_t)b->host;
+    return (uint32_t)(((host + (uint64_t)page * GUEST_RAM_PAGE) >> WP_AREA_SHIFT) -
+                      (host >> WP_AREA_SHIFT));
+}
+
+/* The first page of the area after that of @page. */
+static uint32_t wp_area_end(const WpBlock *b, uint32_t page)
+{
+    uintptr_t next = ((((uintptr_t)b->host + (uint64_t)page * GUEST_RAM_PAGE) >> WP_AREA_SHIFT) + 1)
+                     << WP_AREA_SHIFT;
+    return (uint32_t)MIN((next - (uintptr_t)b->host) / GUEST_RAM_PAGE, b->pages);
+}
+
+static uint64_t wp_map_bytes(const WpBlock *b)
+{
+    return ((uint64_t)b->pages + 63) / 64 * sizeof(uint64_t);
+}
+
+static uint64_t wp_slots_bytes(const WpBlock *b)
+{
+    return b->pages * sizeof(uint32_t);
+}
+
+static bool wp_block_init(WpBlock *b, const RamBlock *ram)
+{
+    *b = (WpBlock){.host = ram->host, .pages = (uint32_t)(ram->size / GUEST_RAM_PAGE)};
+    b->armed = wp_map(wp_map_bytes(b));
+    b->saved = wp_map(wp_map_bytes(b));
+    b->slots = wp_map(wp_slots_bytes(b));
+    b->area_left = g_try_new0(uint16_t, wp_area(b, b->pages - 1) + 1);
+    if (b->armed == NULL || b->saved == NULL || b->slots == NULL || b->area_left == NULL) {
+        return false;
+    }
+    for (uint32_t page = 0; page < b->pages; page = wp_area_end(b, page)) {
+        b->area_left[wp_area(b, page)] = (uint16_t)(wp_area_end(b, page) - page);
+    }
+    return true;
+}
+
+bool wp_pages_init(CaptureWp *c, GError **error)
+{
+    const GuestRam *ram = c->config.ram;
+    bool ok = true;
+    uint64_t pages = 0;
+    c->count = ram->count;
+    for (unsigned i = 0; i < ram->count && ok; i++) {
+        ok = wp_block_init(&c->blocks[i], &ram->blocks[i]);
+        pages += c->blocks[i].pages;
+    }
+    c->pool_bytes = (pages + 1) * GUEST_RAM_PAGE;
+    c->pool = ok && pages < UINT32_MAX ? wp_map(c->pool_bytes) : NULL;
+    if (c->pool == NULL) {
+        g_set_error(error, RAM_IMAGE_ERROR, RAM_IMAGE_ERROR_IO,
+                    "no write protection of memory: no address space for the pages that are held");
+        return false;
+    }
+    c->fresh = 1;
+    c->open = pages;
+    if (c->config.bound == 0) {
+        c->config.bound = MAX(pages * GUEST_RAM_PAGE / 4, UINT64_C(64) << 20);
+    }
+    return true;
+}
+
+void wp_pages_clear(CaptureWp *c)
+{
+    for (unsigned i = 0; i < c->count; i++) {
+        WpBlock *b = &c->blocks[i];
+        if (b->armed != NULL) {
+            munmap(b->armed, wp_map_bytes(b));
+        }
+        if (b->saved != NULL) {
+            munmap(b->saved, wp_map_bytes(b));
+        }
+        if (b->slots != NULL) {
+            munmap(b->slots, wp_slots_bytes(b));
+        }
+        g_free(b->area_left);
+    }
+    if (c->pool != NULL) {
+        munmap(c->pool, c->pool_bytes);
+    }
+}
+
+static void wp_set(uint64_t *map, uint32_t page)
+{
+    map[page / 64] |= UINT64_C(1) << (page % 64);
+}
+
+static void wp_clear(uint64_t *map, uint32_t page)
+{
+    map[page / 64] &= ~(UINT64_C(1) << (page % 64));
+}
+
+/* ---- the pool ---- */
+
+/* A free slot has the number of the next one in its first bytes. */
+static uint32_t wp_slot_take(CaptureWp *c)
+{
+    uint32_t slot = c->free;
+    if (slot != 0) {
+        memcpy(&c->free, c->pool + (uint64_t)slot * GUEST_RAM_PAGE, sizeof(c->free));
+    } else {
+        slot = c->fresh++; /* there are as many as pages */
+    }
+    c->held++;
+    c->stats.held_peak = MAX(c->stats.held_peak, c->held * GUEST_RAM_PAGE);
+    return slot;
+}
+
+static void wp_slot_give(CaptureWp *c, uint32_t slot)
+{
+    memcpy(c->pool + (uint64_t)slot * GUEST_RAM_PAGE, &c->free, sizeof(c->free));
+    c->free = slot;
+    c->held--;
+}
+
+/* ---- faults ---- */
+
+__attribute__((noinline, no_sanitize("thread"))) void wp_copy(uint8_t *to, const uint8_t *from,
+                                                              size_t len)
+{
+#ifdef __SANITIZE_THREAD__ /* memcpy() is intercepted */
+    for (size_t i = 0; i < len; i += sizeof(uint64_t)) {
+        *(volatile uint64_t *)(to + i) = *(const volatile uint64_t *)(from + i);
+    }
+#else
+    memcpy(to, from, len);
+#endif
+}
+
+/* @address is of a page that the kernel has registered, so there is one. */
+static WpBlock *wp_find(CaptureWp *c, uint64_t address, uint32_t *page)
+{
+    for (unsigned i = 0; i < c->count; i++) {
+        WpBlock *b = &c->blocks[i];
+        uint64_t offset = address - (uintptr_t)b->host;
+        if (address >= (uintptr_t)b->host && offset / GUEST_RAM_PAGE < b->pages) {
+            *page = (uint32_t)(offset / GUEST_RAM_PAGE);
+            return b;
+        }
+    }
+    bug_abort("invariant 1: a fault at %#lx, which is no guest memory", (unsigned long)address);
+}
+
+int wp_pages_fault(CaptureWp *c, uint64_t address)
+{
+    uint32_t page;
+    WpBlock *b = wp_find(c, address, &page);
+    SP("capture_wp.fault", c);
+    if (wp_bit(b->armed, page)) { /* else another one that has met the same protection */
+        if (c->phase == WP_FROZEN && !wp_bit(b->saved, page)) {
+            b->slots[page] = wp_slot_take(c);
+            wp_copy(c->pool + (uint64_t)b->slots[page] * GUEST_RAM_PAGE,
+                    b->host + (uint64_t)page * GUEST_RAM_PAGE, GUEST_RAM_PAGE);
+        }
+        c->open += c->phase == WP_ARMING || c->phase == WP_ARMED;
+        wp_clear(b->armed, page);
+    }
+    return wp_kernel_unprotect(c, b, page, 1);
+}
+
+/* ---- rounds ---- */
+
+/* The first page from @page on that is open; @b->pages: there is none. */
+static uint32_t wp_next_open(const WpBlock *b, uint32_t page)
+{
+    while (page < b->pages) {
+        uint64_t bits = ~b->armed[page / 64] >> (page % 64);
+        if (bits != 0) {
+            return MIN(page + (unsigned)__builtin_ctzll(bits), b->pages);
+        }
+        page = (page / 64 + 1) * 64;
+    }
+    return b->pages;
+}
+
+/* The end of the run of pages from @first on, which is open: short gaps of protected ones are part of it. */
+static uint32_t wp_run_end(const WpBlock *b, uint32_t first, uint32_t max, uint64_t *open)
+{
+    uint32_t end = first;
+    uint32_t next = first;
+    *open = 0;
+    while (next < b->pages && next - first < max && next - end < WP_GAP_PAGES) {
+        end = next + 1;
+        ++*open;
+        next = wp_next_open(b, end);
+    }
+    return end;
+}
+
+static RUNS_IN_MIGRATION int wp_arm_run(CaptureWp *c, WpBlock *b, uint32_t first, uint32_t *end,
+                                        uint32_t max)
+{
+    uint64_t open;
+    *end = wp_run_end(b, first, max, &open);
+    int ret = wp_kernel_protect(c, b, first, *end - first);
+    for (uint32_t page = first; page < *end && ret == 0; page++) {
+        wp_set(b->armed, page);
+    }
+    c->open -= ret == 0 ? open : 0;
+    return ret;
+}
+
+int wp_pages_arm_chunk(CaptureWp *c, bool *more)
+{
+    int ret = 0;
+    uint32_t first = 0, left = WP_CHUNK_PAGES;
+    *more = true;
+    while (ret == 0 && left > 0 && *more) {
+        WpBlock *b = &c->blocks[c->at_block];
+        first = wp_next_open(b, c->at_page);
+        if (first < b->pages) {
+            ret = wp_arm_run(c, b, first, &c->at_page, left);
+            left -= MIN(c->at_page - first + WP_GAP_PAGES, left); /* a call has a price of its own */
+        } else {
+            c->at_page = 0;
+            *more = ++c->at_block < c->count;
+        }
+    }
+    return ret;
+}
+
+int wp_pages_arm_rest(CaptureWp *c)
+{
+    int ret = 0;
+    for (unsigned i = 0; i < c->count && ret == 0; i++) {
+        WpBlock *b = &c->blocks[i];
+        uint32_t at = wp_next_open(b, 0);
+        while (at < b->pages && ret == 0) {
+            ret = wp_arm_run(c, b, at, &at, b->pages);
+            at = wp_next_open(b, at);
+        }
+    }
+    return ret;
+}
+
+/* ---- reads ---- */
+
+/* An area of which all pages were saved: writes of it cost nothing from now on. */
+static RUNS_IN_MIGRATION int wp_let_go(const CaptureWp *c, WpBlock *b, uint32_t page)
+{
+    uint32_t end = wp_area_end(b, page);
+    uintptr_t host = (uintptr_t)b->host;
+    uintptr_t begin = (host >> WP_AREA_SHIFT) + wp_area(b, page);
+    begin = MAX(begin << WP_AREA_SHIFT, host);
+    uint32_t first = (uint32_t)((begin - host) / GUEST_RAM_PAGE);
+    for (page = first; page < end; page++) {
+        wp_clear(b->armed, page);
+    }
+    return wp_kernel_unprotect(c, b, first, end - first);
+}
+
+int wp_pages_saved(CaptureWp *c, const WpCall *read)
+{
+    WpBlock *b = &c->blocks[read->block];
+    int ret = 0;
+    for (uint32_t i = 0; i < read->count && ret == 0; i++) {
+        uint32_t page = read->first + i;
+        if (wp_bit(b->saved, page)) {
+            return -ESTALE;
+        }
+        if (b->slots[page] != 0) {
+            memcpy(read->buf + (size_t)i * GUEST_RAM_PAGE,
+                   c->pool + (uint64_t)b->slots[page] * GUEST_RAM_PAGE, GUEST_RAM_PAGE);
+            wp_slot_give(c, b->slots[page]);
+            b->slots[page] = 0;
+        }
+        wp_set(b->saved, page);
+        if (--b->area_left[wp_area(b, page)] == 0) {
+            ret = wp_let_go(c, b, page);
+        }
+    }
+    return ret;
+}
