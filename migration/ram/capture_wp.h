@@ -59,7 +59,7 @@ typedef struct CaptureWp CaptureWp;
 
 typedef struct CaptureWpConfig {
     const GuestRam *ram; /* borrowed until the end */
-    uint64_t bound; /* bytes of pages that are held; 0: a quarter of RAM, at least 64 MiB */
+    uint64_t bound;      /* bytes of pages that are held; 0: a quarter of RAM, at least 64 MiB */
     /* Keeps vCPUs out of the guest, or lets them in. Called by the capture thread; returns at once. NULL: nobody
      * is braked. */
     void (*brake)(void *opaque, bool on);
@@ -94,10 +94,10 @@ const char *capture_wp_failure(const CaptureWp *c) ANY_THREAD;
 void capture_wp_free(CaptureWp *c) RUNS_IN_WORKER;
 
 typedef struct CaptureWpStats {
-    unsigned rounds;        /* over memory, before the instant */
+    unsigned rounds;         /* over memory, before the instant */
     uint64_t open_at_freeze; /* pages that were protected at the instant itself */
-    uint64_t held_peak;     /* most bytes held at a time */
-    unsigned brakes;        /* so often vCPUs were braked */
+    uint64_t held_peak;      /* most bytes held at a time */
+    unsigned brakes;         /* so often vCPUs were braked */
 } CaptureWpStats;
 /* As of the last turn of the capture thread. */
 CaptureWpStats capture_wp_stats(const CaptureWp *c) ANY_THREAD;

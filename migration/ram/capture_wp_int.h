@@ -59,8 +59,8 @@ struct CaptureWp {
     _Atomic bool ended;
     const char *_Atomic failure;
     pthread_mutex_t lock;
-    WpCall *calls; /* lock: oldest first */
-    bool gone;     /* lock: the thread takes no more calls */
+    WpCall *calls;            /* lock: oldest first */
+    bool gone;                /* lock: the thread takes no more calls */
     CaptureWpStats stats_out; /* lock */
 
     /* the capture thread's */
@@ -70,7 +70,7 @@ struct CaptureWp {
     unsigned count;
     unsigned at_block; /* the next page of the round, or of the release */
     uint32_t at_page;
-    bool round; /* a round is under way */
+    bool round;                 /* a round is under way */
     uint64_t open, open_before; /* pages: now, and when the last round began */
     WpCall *arming;             /* waits until few pages are open */
     uint8_t *pool;              /* slot n is page n; slot 0 is none */
@@ -91,13 +91,13 @@ static inline bool wp_bit(const uint64_t *map, uint32_t page)
 /* False + error: userfaultfd cannot be had. */
 bool wp_kernel_open(CaptureWp *c, GError **error) RUNS_IN_WORKER;
 bool wp_kernel_register(CaptureWp *c, GError **error) RUNS_IN_WORKER;
-int wp_kernel_protect(const CaptureWp *c, const WpBlock *b, uint32_t first, uint32_t count)
-    RUNS_IN_MIGRATION;
+int wp_kernel_protect(const CaptureWp *c, const WpBlock *b, uint32_t first,
+                      uint32_t count) RUNS_IN_MIGRATION;
 /* Also wakes those who wait. */
-int wp_kernel_unprotect(const CaptureWp *c, const WpBlock *b, uint32_t first, uint32_t count)
-    RUNS_IN_MIGRATION;
-int wp_kernel_unregister(const CaptureWp *c, const WpBlock *b, uint32_t first, uint32_t count)
-    RUNS_IN_MIGRATION;
+int wp_kernel_unprotect(const CaptureWp *c, const WpBlock *b, uint32_t first,
+                        uint32_t count) RUNS_IN_MIGRATION;
+int wp_kernel_unregister(const CaptureWp *c, const WpBlock *b, uint32_t first,
+                         uint32_t count) RUNS_IN_MIGRATION;
 /* The next faults: addresses of pages. Their number; 0: none waits. */
 unsigned wp_kernel_faults(const CaptureWp *c, uint64_t *addresses, unsigned max) RUNS_IN_MIGRATION;
 

@@ -237,7 +237,8 @@ int wp_pages_arm_chunk(CaptureWp *c, bool *more)
         first = wp_next_open(b, c->at_page);
         if (first < b->pages) {
             ret = wp_arm_run(c, b, first, &c->at_page, left);
-            left -= MIN(c->at_page - first + WP_GAP_PAGES, left); /* a call has a price of its own */
+            left -=
+                MIN(c->at_page - first + WP_GAP_PAGES, left); /* a call has a price of its own */
         } else {
             c->at_page = 0;
             *more = ++c->at_block < c->count;

@@ -332,8 +332,7 @@ BLOCK_TEST(it_is_given_up_when_storage_takes_nothing_for_too_long)
     RamTest t;
     Brake brake = {0};
     ram_new(&t);
-    WpTest w = {
-        .config = {.bound = BOUND, .brake = brake_set, .opaque = &brake, .patience_ms = 1}};
+    WpTest w = {.config = {.bound = BOUND, .brake = brake_set, .opaque = &brake, .patience_ms = 1}};
     wp_begin_frozen(&w, &t);
     writers_begin(t.host);
     while (capture_wp_failure(w.c) == NULL) {
