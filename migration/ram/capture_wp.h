@@ -84,6 +84,8 @@ int capture_wp_freeze(CaptureWp *c) RUNS_IN_WORKER;
 /* A RamImageReadFn; @opaque is the CaptureWp. Each page can be read once, in any order. -ECANCELED: it was ended. */
 int capture_wp_read(void *opaque, unsigned block, uint64_t offset, void *buf, size_t len)
     RUNS_IN_WORKER;
+/* A page that is held, once half of the bound is: what holds many is best read first. False: there is no hurry. */
+bool capture_wp_urgent(const CaptureWp *c, unsigned *block, uint64_t *offset) ANY_THREAD;
 /* Ends it at once, also while reads are under way: they and those that follow fail. */
 void capture_wp_end(CaptureWp *c) ANY_THREAD;
 /* Gives it up for the reason @why, a literal: as an end, but capture_wp_failure() has the reason. */

@@ -58,6 +58,8 @@ struct CaptureWp {
 
     _Atomic bool ended;
     const char *_Atomic failure;
+    _Atomic uint64_t
+        urgent; /* a page that is held: the block's number << 32 | the page, plus 1; 0: no hurry */
     pthread_mutex_t lock;
     WpCall *calls;            /* lock: oldest first */
     bool gone;                /* lock: the thread takes no more calls */
@@ -68,7 +70,7 @@ struct CaptureWp {
     int error; /* -errno of reads in ENDING */
     WpBlock blocks[GUEST_RAM_MAX_BLOCKS];
     unsigned count;
-    unsigned at_block; /* the next page of the round, or of the release */
+    unsigned at_block; /* the next page of the round, of the hurry, or of the release */
     uint32_t at_page;
     bool round;                 /* a round is under way */
     uint64_t open, open_before; /* pages: now, and when the last round began */
@@ -112,6 +114,8 @@ int wp_pages_fault(CaptureWp *c, uint64_t address) RUNS_IN_MIGRATION;
 int wp_pages_arm_chunk(CaptureWp *c, bool *more) RUNS_IN_MIGRATION;
 /* Protects all that are open. */
 int wp_pages_arm_rest(CaptureWp *c) RUNS_IN_MIGRATION;
+/* Makes `urgent` what it has to be. */
+void wp_pages_hurry(CaptureWp *c) RUNS_IN_MIGRATION;
 int wp_pages_saved(CaptureWp *c, const WpCall *read) RUNS_IN_MIGRATION;
 
 /* ---- capture_wp_thread.c ---- */
