@@ -133,6 +133,14 @@ int capture_wp_read(void *opaque, unsigned block, uint64_t offset, void *buf, si
     return capture_call(c, &call, "memory that is held");
 }
 
+bool capture_wp_urgent(const CaptureWp *c, unsigned *block, uint64_t *offset)
+{
+    uint64_t urgent = atomic_load(&c->urgent);
+    *block = (unsigned)((urgent - 1) >> 32);
+    *offset = (uint32_t)(urgent - 1) * (uint64_t)GUEST_RAM_PAGE;
+    return urgent != 0;
+}
+
 CaptureWpStats capture_wp_stats(const CaptureWp *c)
 {
     pthread_mutex_t *lock = (pthread_mutex_t *)(uintptr_t)&c->lock;

@@ -59,7 +59,7 @@ typedef struct CaptureWp CaptureWp;
 
 typedef struct CaptureWpConfig {
     const GuestRam *ram; /* borrowed until the end */
-    uint64_t bound; /* bytes of pages that are held; 0: a quarter of RAM, at least 64 MiB */
+    uint64_t bound;      /* bytes of pages that are held; 0: a quarter of RAM, at least 64 MiB */
     /* Keeps vCPUs out of the guest, or lets them in. Called by the capture thread; returns at once. NULL: nobody
      * is braked. */
     void (*brake)(void *opaque, bool on);
@@ -84,6 +84,8 @@ int capture_wp_freeze(CaptureWp *c) RUNS_IN_WORKER;
 /* A RamImageReadFn; @opaque is the CaptureWp. Each page can be read once, in any order. -ECANCELED: it was ended. */
 int capture_wp_read(void *opaque, unsigned block, uint64_t offset, void *buf, size_t len)
     RUNS_IN_WORKER;
+/* A page that is held, once half of the bound is: what holds many is best read first. False: there is no hurry. */
+bool capture_wp_urgent(const CaptureWp *c, unsigned *block, uint64_t *offset) ANY_THREAD;
 /* Ends it at once, also while reads are under way: they and those that follow fail. */
 void capture_wp_end(CaptureWp *c) ANY_THREAD;
 /* Gives it up for the reason @why, a literal: as an end, but capture_wp_failure() has the reason. */
@@ -94,10 +96,10 @@ const char *capture_wp_failure(const CaptureWp *c) ANY_THREAD;
 void capture_wp_free(CaptureWp *c) RUNS_IN_WORKER;
 
 typedef struct CaptureWpStats {
-    unsigned rounds;        /* over memory, before the instant */
+    unsigned rounds;         /* over memory, before the instant */
     uint64_t open_at_freeze; /* pages that were protected at the instant itself */
-    uint64_t held_peak;     /* most bytes held at a time */
-    unsigned brakes;        /* so often vCPUs were braked */
+    uint64_t held_peak;      /* most bytes held at a time */
+    unsigned brakes;         /* so often vCPUs were braked */
 } CaptureWpStats;
 /* As of the last turn of the capture thread. */
 CaptureWpStats capture_wp_stats(const CaptureWp *c) ANY_THREAD;

@@ -58,9 +58,11 @@ struct CaptureWp {
 
     _Atomic bool ended;
     const char *_Atomic failure;
+    _Atomic uint64_t
+        urgent; /* a page that is held: the block's number << 32 | the page, plus 1; 0: no hurry */
     pthread_mutex_t lock;
-    WpCall *calls; /* lock: oldest first */
-    bool gone;     /* lock: the thread takes no more calls */
+    WpCall *calls;            /* lock: oldest first */
+    bool gone;                /* lock: the thread takes no more calls */
     CaptureWpStats stats_out; /* lock */
 
     /* the capture thread's */
@@ -68,9 +70,9 @@ struct CaptureWp {
     int error; /* -errno of reads in ENDING */
     WpBlock blocks[GUEST_RAM_MAX_BLOCKS];
     unsigned count;
-    unsigned at_block; /* the next page of the round, or of the release */
+    unsigned at_block; /* the next page of the round, of the hurry, or of the release */
     uint32_t at_page;
-    bool round; /* a round is under way */
+    bool round;                 /* a round is under way */
     uint64_t open, open_before; /* pages: now, and when the last round began */
     WpCall *arming;             /* waits until few pages are open */
     uint8_t *pool;              /* slot n is page n; slot 0 is none */
@@ -91,13 +93,13 @@ static inline bool wp_bit(const uint64_t *map, uint32_t page)
 /* False + error: userfaultfd cannot be had. */
 bool wp_kernel_open(CaptureWp *c, GError **error) RUNS_IN_WORKER;
 bool wp_kernel_register(CaptureWp *c, GError **error) RUNS_IN_WORKER;
-int wp_kernel_protect(const CaptureWp *c, const WpBlock *b, uint32_t first, uint32_t count)
-    RUNS_IN_MIGRATION;
+int wp_kernel_protect(const CaptureWp *c, const WpBlock *b, uint32_t first,
+                      uint32_t count) RUNS_IN_MIGRATION;
 /* Also wakes those who wait. */
-int wp_kernel_unprotect(const CaptureWp *c, const WpBlock *b, uint32_t first, uint32_t count)
-    RUNS_IN_MIGRATION;
-int wp_kernel_unregister(const CaptureWp *c, const WpBlock *b, uint32_t first, uint32_t count)
-    RUNS_IN_MIGRATION;
+int wp_kernel_unprotect(const CaptureWp *c, const WpBlock *b, uint32_t first,
+                        uint32_t count) RUNS_IN_MIGRATION;
+int wp_kernel_unregister(const CaptureWp *c, const WpBlock *b, uint32_t first,
+                         uint32_t count) RUNS_IN_MIGRATION;
 /* The next faults: addresses of pages. Their number; 0: none waits. */
 unsigned wp_kernel_faults(const CaptureWp *c, uint64_t *addresses, unsigned max) RUNS_IN_MIGRATION;
 
@@ -112,6 +114,8 @@ int wp_pages_fault(CaptureWp *c, uint64_t address) RUNS_IN_MIGRATION;
 int wp_pages_arm_chunk(CaptureWp *c, bool *more) RUNS_IN_MIGRATION;
 /* Protects all that are open. */
 int wp_pages_arm_rest(CaptureWp *c) RUNS_IN_MIGRATION;
+/* Makes `urgent` what it has to be. */
+void wp_pages_hurry(CaptureWp *c) RUNS_IN_MIGRATION;
 int wp_pages_saved(CaptureWp *c, const WpCall *read) RUNS_IN_MIGRATION;
 
 /* ---- capture_wp_thread.c ---- */

@@ -30,8 +30,8 @@ bool capture_wp_possible(const GuestRam *ram, GError **error)
 {
     const char *forbidden = atomic_load(&wp_forbidden);
     if (forbidden != NULL) {
-        g_set_error(error, RAM_IMAGE_ERROR, RAM_IMAGE_ERROR_IO,
-                    "no write protection of memory: %s", forbidden);
+        g_set_error(error, RAM_IMAGE_ERROR, RAM_IMAGE_ERROR_IO, "no write protection of memory: %s",
+                    forbidden);
         return false;
     }
     for (unsigned i = 0; i < ram->count; i++) {

@@ -237,7 +237,8 @@ int wp_pages_arm_chunk(CaptureWp *c, bool *more)
         first = wp_next_open(b, c->at_page);
         if (first < b->pages) {
             ret = wp_arm_run(c, b, first, &c->at_page, left);
-            left -= MIN(c->at_page - first + WP_GAP_PAGES, left); /* a call has a price of its own */
+            left -=
+                MIN(c->at_page - first + WP_GAP_PAGES, left); /* a call has a price of its own */
         } else {
             c->at_page = 0;
             *more = ++c->at_block < c->count;
@@ -261,6 +262,31 @@ int wp_pages_arm_rest(CaptureWp *c)
 }
 
 /* ---- reads ---- */
+
+/* From the place of the last one on, so that the maps are walked once for each time around. */
+static uint64_t wp_next_held(CaptureWp *c)
+{
+    for (unsigned n = 0; n <= c->count; n++) {
+        const WpBlock *b = &c->blocks[c->at_block];
+        while (c->at_page < b->pages && b->slots[c->at_page] == 0) {
+            c->at_page++;
+        }
+        if (c->at_page < b->pages) {
+            return ((uint64_t)c->at_block << 32 | c->at_page) + 1;
+        }
+        c->at_page = 0;
+        c->at_block = (c->at_block + 1) % c->count;
+    }
+    return 0;
+}
+
+void wp_pages_hurry(CaptureWp *c)
+{
+    uint64_t urgent = c->held * GUEST_RAM_PAGE < c->config.bound / 2 ? 0 : wp_next_held(c);
+    if (urgent != atomic_load_explicit(&c->urgent, memory_order_relaxed)) {
+        atomic_store(&c->urgent, urgent);
+    }
+}
 
 /* An area of which all pages were saved: writes of it cost nothing from now on. */
 static RUNS_IN_MIGRATION int wp_let_go(const CaptureWp *c, WpBlock *b, uint32_t page)

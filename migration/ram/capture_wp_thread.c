@@ -87,6 +87,7 @@ static RUNS_IN_MIGRATION void wp_leave(CaptureWp *c, int error, const char *why)
         return;
     }
     wp_set_brake(c, false);
+    atomic_store(&c->urgent, 0);
     wp_move(c, WP_ENDING);
     const char *none = NULL;
     if (why != NULL) {
@@ -181,6 +182,7 @@ static RUNS_IN_MIGRATION void wp_call_freeze(CaptureWp *c, WpCall *call)
     int ret = wp_pages_arm_rest(c);
     if (ret == 0) {
         wp_move(c, WP_FROZEN);
+        c->at_block = c->at_page = 0;
     } else {
         wp_fail(c, ret);
     }
@@ -274,6 +276,7 @@ static RUNS_IN_MIGRATION void wp_turn(CaptureWp *c)
     bool busy = wp_serve_faults(c);
     if (c->phase == WP_FROZEN) {
         wp_check_bound(c);
+        wp_pages_hurry(c);
         if (wp_patience(c) == 0) {
             wp_leave(c, -ETIMEDOUT,
                      "storage takes nothing, and the memory that may be held for it is full");

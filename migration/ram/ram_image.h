@@ -82,6 +82,9 @@ typedef struct RamImageSave {
     _Atomic uint64_t done;      /* bytes of RAM handled, in all passes */
     _Atomic uint64_t data;      /* bytes of pages that are not zero, written in all passes */
     struct RamStreams *streams; /* between begin and end */
+    /* Of a pass over all pages: whether the piece with this byte is wanted ahead of its turn, since memory is held for it. Called
+     * in the home with @opaque; NULL: none ever is. */
+    bool (*urgent)(void *opaque, unsigned *block, uint64_t *offset);
 } RamImageSave;
 
 /* Writes the image, in the home of @s->blk, with bounded memory: the maps, and six buffers of 2 MiB if there is a copy.

@@ -43,6 +43,9 @@ struct RamStreams {
     unsigned running;
     int ret;
     CoQueue ended;
+    const RamImageSave *hurry; /* a save with urgent pieces; NULL: there are none */
+    uint64_t *taken
+        [GUEST_RAM_MAX_BLOCKS]; /* with `hurry`, a bit for each piece: taken ahead of its turn */
 };
 
 /* Runs the streams of the calling coroutine's context to their end. 0, -errno of the first that failed, or

@@ -168,6 +168,7 @@ int ram_image_co_begin(RamImageSave *s, RamImage *image)
 int ram_image_co_pass(RamImageSave *s, const RamPages *pages)
 {
     s->streams->wanted = pages;
+    s->streams->hurry = pages == NULL && s->urgent != NULL ? s : NULL;
     return ram_streams_co_run(s->streams);
 }
 

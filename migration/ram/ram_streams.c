@@ -20,29 +20,74 @@ uint32_t ram_streams_map_crc(const RamStreams *s, unsigned block)
     return (uint32_t)crc32_z(0, (const uint8_t *)s->pages.maps[block], bytes);
 }
 
+static void ram_streams_give(const RamStreams *s, RamPiece *p, unsigned block, uint64_t offset)
+{
+    p->block = block;
+    p->offset = offset;
+    p->pages = (uint32_t)(MIN(s->image->blocks[block].size - offset, RAM_PIECE) / GUEST_RAM_PAGE);
+    p->map = s->pages.maps[block] + offset / GUEST_RAM_PAGE / 64;
+}
+
+/* A piece ahead of its turn. False: none is wanted so, or it was taken already. */
+static bool ram_streams_urgent(const RamStreams *s, RamPiece *p)
+{
+    unsigned block;
+    uint64_t offset;
+    if (s->hurry == NULL || !s->hurry->urgent(s->hurry->opaque, &block, &offset)) {
+        return false;
+    }
+    uint64_t piece = offset / RAM_PIECE;
+    if (block < s->block || (block == s->block && piece < s->offset / RAM_PIECE) ||
+        ram_map_test(s->taken[block], piece)) {
+        return false;
+    }
+    ram_map_set(s->taken[block], piece);
+    ram_streams_give(s, p, block, piece * RAM_PIECE);
+    return true;
+}
+
+/* The next one in order. False: there is none. */
+static bool ram_streams_turn(RamStreams *s, RamPiece *p)
+{
+    while (s->block < s->image->count && s->skipped[s->block]) {
+        s->block++;
+    }
+    if (s->block == s->image->count) {
+        return false;
+    }
+    ram_streams_give(s, p, s->block, s->offset);
+    s->offset += (uint64_t)p->pages * GUEST_RAM_PAGE;
+    if (s->offset == s->image->blocks[s->block].size) {
+        s->block++;
+        s->offset = 0;
+    }
+    return true;
+}
+
 /* False: no piece is left, or the streams end early. */
 static bool ram_streams_next(RamStreams *s, RamPiece *p)
 {
     if (s->ret == 0 && s->cancelled != NULL && *s->cancelled) {
         s->ret = -ECANCELED;
     }
-    while (s->block < s->image->count && s->skipped[s->block]) {
-        s->block++;
-    }
-    if (s->ret != 0 || s->block == s->image->count) {
+    if (s->ret != 0) {
         return false;
     }
-    const RamImageBlock *b = &s->image->blocks[s->block];
-    p->block = s->block;
-    p->offset = s->offset;
-    p->pages = (uint32_t)(MIN(b->size - s->offset, RAM_PIECE) / GUEST_RAM_PAGE);
-    p->map = s->pages.maps[s->block] + s->offset / GUEST_RAM_PAGE / 64;
-    s->offset += (uint64_t)p->pages * GUEST_RAM_PAGE;
-    if (s->offset == b->size) {
-        s->block++;
-        s->offset = 0;
+    bool found = ram_streams_urgent(s, p);
+    while (!found && ram_streams_turn(s, p)) {
+        found = s->hurry == NULL || !ram_map_test(s->taken[p->block], p->offset / RAM_PIECE);
     }
-    return true;
+    return found;
+}
+
+static int ram_streams_alloc_taken(RamStreams *s)
+{
+    int ret = 0;
+    for (unsigned i = 0; s->hurry != NULL && i < s->image->count && ret == 0; i++) {
+        s->taken[i] = g_try_new0(uint64_t, s->image->blocks[i].size / RAM_PIECE / 64 + 1);
+        ret = s->taken[i] != NULL ? 0 : -ENOMEM;
+    }
+    return ret;
 }
 
 static void ram_streams_one(void *opaque)
@@ -71,13 +116,16 @@ int ram_streams_co_run(RamStreams *s)
     co_queue_init(&s->ended);
     s->block = 0;
     s->offset = 0;
-    s->ret = 0;
+    s->ret = ram_streams_alloc_taken(s);
     for (unsigned i = 0; i < RAM_STREAMS; i++) {
         s->running++;
         co_start(co_context(co_self()), ram_streams_one, s);
     }
     while (s->running > 0) {
         co_queue_wait(&s->ended, "RAM streams");
+    }
+    for (unsigned i = 0; i < GUEST_RAM_MAX_BLOCKS; i++) {
+        g_clear_pointer(&s->taken[i], g_free);
     }
     return s->ret;
 }

@@ -176,6 +176,11 @@ int frozen_ram_read(const FrozenRam *f, unsigned block, uint64_t offset, void *b
                          : capture_fork_read(f->fork, block, offset, buf, len);
 }
 
+bool frozen_ram_urgent(const FrozenRam *f, unsigned *block, uint64_t *offset)
+{
+    return f->wp != NULL && capture_wp_urgent(f->wp, block, offset);
+}
+
 /* ---- the end ---- */
 
 void frozen_ram_cancel(FrozenRam *f)

@@ -51,6 +51,8 @@ bool frozen_ram_co_freeze(FrozenRam *f, const VmStopped *token, GError **error)
 /* Copies memory of the instant. 0 or -errno. FROZEN. */
 int frozen_ram_read(const FrozenRam *f, unsigned block, uint64_t offset, void *buf, size_t len)
     RUNS_IN_WORKER;
+/* RamImageSave.urgent. FROZEN. */
+bool frozen_ram_urgent(const FrozenRam *f, unsigned *block, uint64_t *offset) ANY_THREAD;
 /* Reads fail from now on, and the guest's writes cost nothing any more. Any state. */
 void frozen_ram_cancel(FrozenRam *f) RUNS_IN_MAIN;
 /* Why reads fail, if not because of cancel(); NULL: they do not. */

@@ -51,9 +51,9 @@ typedef struct SnapshotJobConfig {
     const char *tag;
     const char *state;        /* the node that has the machine's state; save, load: NULL: chosen */
     const char *const *names; /* of nodes, NULL at the end */
-    bool replaces;  /* save: older snapshots with this name go once the new one is complete */
+    bool replaces;        /* save: older snapshots with this name go once the new one is complete */
     FrozenRamWay capture; /* save: how */
-    bool dismissed; /* the job goes when it has concluded */
+    bool dismissed;       /* the job goes when it has concluded */
 } SnapshotJobConfig;
 
 /* An operation on internal snapshots of @n to its end. Under the operation lock, which is released while the image's
@@ -69,10 +69,11 @@ Job *snapshot_delete_start(const SnapshotJobConfig *config, GError **error) RUNS
 
 /* What snapshot-save took from the guest. */
 typedef struct SnapshotSaveInfo {
-    const char *capture; /* "fork", "write-protection", "passes" or "stopped"; NULL: not yet frozen */
-    char *why_passes;    /* why memory was not frozen; NULL: it was */
-    int64_t pause_ns;    /* from the request to stop the VM until it was requested to run */
-    uint64_t bytes;      /* of memory written */
+    const char
+        *capture;     /* "fork", "write-protection", "passes" or "stopped"; NULL: not yet frozen */
+    char *why_passes; /* why memory was not frozen; NULL: it was */
+    int64_t pause_ns; /* from the request to stop the VM until it was requested to run */
+    uint64_t bytes;   /* of memory written */
 } SnapshotSaveInfo;
 /* NULL: no such job. */
 const SnapshotSaveInfo *snapshot_save_info(const Job *job) RUNS_IN_MAIN;

@@ -122,6 +122,12 @@ static int save_read(void *opaque, unsigned block, uint64_t offset, void *buf, s
     return 0;
 }
 
+static bool save_urgent(void *opaque, unsigned *block, uint64_t *offset)
+{
+    const SnapshotSave *s = opaque;
+    return s->is_frozen && frozen_ram_urgent(&s->frozen, block, offset);
+}
+
 static coroutine_fn RUNS_IN_MAIN bool save_open_target(SnapshotSave *s, GError **error)
 {
     Vm *vm = s->common.vm;
@@ -135,6 +141,7 @@ static coroutine_fn RUNS_IN_MAIN bool save_open_target(SnapshotSave *s, GError *
         return false;
     }
     state_target_set_source(s->target, save_read, s);
+    state_target_set_urgent(s->target, save_urgent);
     s->live = (LiveRam){.vm = vm, .target = s->target};
     job_progress_set_total(s->job, state_target_pages(s->target) * GUEST_RAM_PAGE);
     return true;

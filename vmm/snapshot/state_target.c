@@ -409,3 +409,10 @@ void state_target_set_source(StateTarget *t, RamImageReadFn *read, void *opaque)
     t->save.read = read;
     t->save.opaque = opaque;
 }
+
+void state_target_set_urgent(StateTarget *t,
+                             bool (*urgent)(void *opaque, unsigned *block, uint64_t *offset))
+{
+    g_assert(t->step == NULL);
+    t->save.urgent = urgent;
+}

@@ -307,6 +307,54 @@ BLOCK_TEST(writers_are_braked_at_the_bound_and_go_on_when_pages_are_read)
     ram_clear(&t);
 }
 
+static unsigned urgent_pieces;
+
+static bool urgent(void *opaque, unsigned *block, uint64_t *offset)
+{
+    bool is = capture_wp_urgent(opaque, block, offset);
+    assert_true(!is || *block == 1);
+    urgent_pieces += is;
+    return is;
+}
+
+/* A page that was read twice would make the save fail. */
+BLOCK_TEST(pieces_that_are_held_are_wanted_first_and_read_once)
+{
+    RamTest t, before, loaded;
+    Brake brake = {0};
+    RamImage image;
+    ram_new(&t);
+    ram_test_init(&before);
+    ram_test_init(&loaded);
+    ram_test_fill(&t, 5);
+    memcpy(before.host, t.host, RAM_TEST_LOW + RAM_TEST_HIGH);
+    WpTest w = {.config = {.bound = BOUND, .brake = brake_set, .opaque = &brake}};
+    wp_begin_frozen(&w, &t);
+    for (uint64_t page = HIGH_FIRST; !brake.on; page++) {
+        write_page(&t, page, 0x11);
+    }
+    assert_true(ram_image_plan(&image, &t.ram, NULL));
+    BlockBackend *blk = test_blk("d", "mem,size=16M", true);
+    RamTestCall s = {.save = {.blk = blk,
+                              .offset = RAM_TEST_OFFSET,
+                              .read = capture_wp_read,
+                              .opaque = w.c,
+                              .urgent = urgent},
+                     .image = &image};
+    co_call_in(test_home, ram_test_run, &s);
+    test_event_wait(&s.done);
+    assert_int_equal(s.ret, 0);
+    assert_true(urgent_pieces > 0);
+    brake_wait(&brake, false);
+    co_run_in_worker(wp_free, &w);
+    assert_null(ram_test_load(blk, &loaded));
+    assert_true(ram_test_equal(&loaded, &before));
+    blk_co_free(blk);
+    ram_clear(&t);
+    ram_test_clear(&before);
+    ram_test_clear(&loaded);
+}
+
 BLOCK_TEST(an_end_while_storage_hangs_lets_all_go)
 {
     RamTest t;
@@ -332,8 +380,7 @@ BLOCK_TEST(it_is_given_up_when_storage_takes_nothing_for_too_long)
     RamTest t;
     Brake brake = {0};
     ram_new(&t);
-    WpTest w = {
-        .config = {.bound = BOUND, .brake = brake_set, .opaque = &brake, .patience_ms = 1}};
+    WpTest w = {.config = {.bound = BOUND, .brake = brake_set, .opaque = &brake, .patience_ms = 1}};
     wp_begin_frozen(&w, &t);
     writers_begin(t.host);
     while (capture_wp_failure(w.c) == NULL) {
@@ -548,6 +595,7 @@ int main(void)
         cmocka_unit_test(shared_pages_are_those_of_the_instant),
         cmocka_unit_test(what_the_kernel_writes_is_covered),
         cmocka_unit_test(writers_are_braked_at_the_bound_and_go_on_when_pages_are_read),
+        cmocka_unit_test(pieces_that_are_held_are_wanted_first_and_read_once),
         cmocka_unit_test(an_end_while_storage_hangs_lets_all_go),
         cmocka_unit_test(it_is_given_up_when_storage_takes_nothing_for_too_long),
         cmocka_unit_test(an_end_during_a_read_makes_it_fail),

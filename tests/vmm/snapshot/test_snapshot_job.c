@@ -129,7 +129,8 @@ static coroutine_fn RUNS_IN_MAIN char *job_end(void)
     }
     char *text = g_strdup(job_error_text(job));
     const SnapshotSaveInfo *info = snapshot_save_info(job);
-    g_strlcpy(captured, info != NULL && info->capture != NULL ? info->capture : "", sizeof(captured));
+    g_strlcpy(captured, info != NULL && info->capture != NULL ? info->capture : "",
+              sizeof(captured));
     assert_true(job_dismiss(job, NULL));
     return text;
 }

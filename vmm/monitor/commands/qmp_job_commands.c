@@ -264,15 +264,15 @@ static const QmpType job_status_type = {
 static const QmpType snapshot_save_type = {
     .name = "SnapshotSaveInfo",
     .kind = QMP_KIND_STRUCT,
-    .members =
-        QMP_MEMBERS({"capture", &qmp_str,
-                     .doc = "how memory was captured: \"fork\", by a frozen copy; "
-                            "\"write-protection\", which copies pages when the guest writes them; "
-                            "\"passes\", while the guest ran, and the last one while it was stopped; "
-                            "\"stopped\""},
-                    {"reason", &qmp_str, true, .doc = "why it was not frozen at one instant"},
-                    {"pause-us", &qmp_int, .doc = "microseconds for which the guest was stopped"},
-                    {"bytes", &qmp_int, .doc = "bytes of memory written"}),
+    .members = QMP_MEMBERS(
+        {"capture", &qmp_str,
+         .doc = "how memory was captured: \"fork\", by a frozen copy; "
+                "\"write-protection\", which copies pages when the guest writes them; "
+                "\"passes\", while the guest ran, and the last one while it was stopped; "
+                "\"stopped\""},
+        {"reason", &qmp_str, true, .doc = "why it was not frozen at one instant"},
+        {"pause-us", &qmp_int, .doc = "microseconds for which the guest was stopped"},
+        {"bytes", &qmp_int, .doc = "bytes of memory written"}),
     .doc = "What a snapshot of the machine took from the guest.",
 };
 static const QmpType job_info_type = {

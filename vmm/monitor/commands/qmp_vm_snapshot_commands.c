@@ -19,14 +19,15 @@ static const QmpType qmp_vm_capture = {
 static const QmpType qmp_vm_snapshot_save_args = {
     .name = "snapshot-save-arg",
     .kind = QMP_KIND_STRUCT,
-    .members = QMP_MEMBERS(VM_SNAPSHOT_JOB_ID, {"tag", &qmp_str, .doc = "name of the snapshot"},
-                           {"vmstate", &qmp_str,
-                            .doc = "name of the node that has the machine's state; one of devices"},
-                           {"devices", &qmp_str_list,
-                            .doc = "names of the nodes of the disks; their format has snapshots"},
-                           {"x-capture", &qmp_vm_capture, true,
-                            .doc = "how memory is captured, for tests; by default \"auto\", the way "
-                                   "that stops the guest for the shortest time"}),
+    .members =
+        QMP_MEMBERS(VM_SNAPSHOT_JOB_ID, {"tag", &qmp_str, .doc = "name of the snapshot"},
+                    {"vmstate", &qmp_str,
+                     .doc = "name of the node that has the machine's state; one of devices"},
+                    {"devices", &qmp_str_list,
+                     .doc = "names of the nodes of the disks; their format has snapshots"},
+                    {"x-capture", &qmp_vm_capture, true,
+                     .doc = "how memory is captured, for tests; by default \"auto\", the way "
+                            "that stops the guest for the shortest time"}),
 };
 
 static const QmpType qmp_vm_snapshot_args = {
