@@ -58,7 +58,7 @@ static void ram_release(void *opaque)
 {
     enter_coroutine();
     enter_iothread(test_home);
-    block_fault_release(opaque, 4);
+    block_fault_release(opaque, 16);
 }
 
 BLOCK_TEST(a_save_that_fails_at_any_request_leaves_no_image)
