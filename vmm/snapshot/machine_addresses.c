@@ -65,10 +65,11 @@ static RUNS_IN_MAIN bool addresses_check_one(const GPtrArray *devices, char *ent
     if (dev == NULL || g_strcmp0(address, saved) == 0) {
         return true;
     }
-    g_set_error(error, STATE_ERROR, STATE_ERROR_MACHINE,
-                "device '%s' was at %.200s when the machine was saved, and is at %s: give its place "
-                "(addr=; scsi-id= and lun= of a SCSI disk)",
-                device_label(dev), saved, address != NULL ? address : "no address");
+    g_set_error(
+        error, STATE_ERROR, STATE_ERROR_MACHINE,
+        "device '%s' was at %.200s when the machine was saved, and is at %s: give its place "
+        "(addr=; scsi-id= and lun= of a SCSI disk)",
+        device_label(dev), saved, address != NULL ? address : "no address");
     return false;
 }
 

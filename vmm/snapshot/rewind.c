@@ -126,8 +126,7 @@ static RUNS_IN_MAIN bool rewind_check_quiet(const Vm *vm, GError **error)
                     "job '%s' is not over: wait for its end, or cancel it", job_id(running));
         return false;
     }
-    return vm_check_no_removal(vm, error) &&
-           machine_outside_check(vm->machine.devices, error);
+    return vm_check_no_removal(vm, error) && machine_outside_check(vm->machine.devices, error);
 }
 
 /* ---- memory ---- */
