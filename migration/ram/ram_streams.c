@@ -51,6 +51,7 @@ static void ram_runs_one(void *opaque)
 {
     RamRuns *r = opaque;
     enter_coroutine();
+    enter_iothread(co_context(co_self()));
     while (r->more && r->ret == 0) {
         uint32_t first = r->first, end = r->end;
         r->more = ram_piece_next_run(r->piece, r->bits, &r->first, &r->end);
