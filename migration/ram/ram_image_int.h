@@ -12,6 +12,7 @@
 #define RAM_PIECE_PAGES (RAM_PIECE / GUEST_RAM_PAGE)
 #define RAM_PIECE_WORDS (RAM_PIECE_PAGES / 64)
 #define RAM_STREAMS 6u
+#define RAM_RUNS 8u /* of a piece in flight: memory may have data in single pages */
 
 typedef struct RamStreams RamStreams;
 
@@ -51,6 +52,15 @@ struct RamStreams {
 /* Runs the streams of the calling coroutine's context to their end. 0, -errno of the first that failed, or
  * -ECANCELED. */
 int ram_streams_co_run(RamStreams *s) coroutine_fn RUNS_IN_IOTHREAD;
+/* Reads or writes the pages from @first to @end of the piece: a coroutine in the home. 0 or -errno. */
+typedef int RamRunFn(RamPiece *p, uint32_t first, uint32_t end);
+/* Calls @fn for the runs of set bits in @bits, some at a time, until all have ended. 0, or -errno of one, behind which
+ * none begins. */
+int ram_piece_co_runs(RamPiece *p, const uint64_t *bits, RamRunFn *fn)
+    coroutine_fn RUNS_IN_IOTHREAD;
+/* The next run of set bits from *@end on. False: there is none. */
+bool ram_piece_next_run(const RamPiece *p, const uint64_t *bits, uint32_t *first, uint32_t *end)
+    ANY_THREAD;
 /* Maps for all blocks of @s->image, zeroed; -ENOMEM. */
 int ram_streams_alloc_maps(RamStreams *s) ANY_THREAD;
 uint32_t ram_streams_map_crc(const RamStreams *s, unsigned block) ANY_THREAD;

@@ -30,30 +30,30 @@ static int ram_load_zero(void *opaque)
     return 0;
 }
 
-/* Whether pages of the piece are @data. */
-static bool ram_load_has(const RamPiece *p, bool data)
+static bool ram_load_has_zeroes(const RamPiece *p)
 {
-    return ram_map_test(p->map, 0) == data || ram_map_run_end(p->map, p->pages, 0) < p->pages;
+    return !ram_map_test(p->map, 0) || ram_map_run_end(p->map, p->pages, 0) < p->pages;
+}
+
+static coroutine_fn int ram_load_data(RamPiece *p, uint32_t first, uint32_t end)
+{
+    const RamImageLoad *l = p->streams->opaque;
+    enter_iothread(blk_home(l->blk));
+    const RamImageBlock *b = &p->streams->image->blocks[p->block];
+    const RamBlock *to = &l->ram->blocks[p->block];
+    uint64_t at = p->offset + (uint64_t)first * GUEST_RAM_PAGE;
+    struct iovec iov = {to->host + at, (size_t)(end - first) * GUEST_RAM_PAGE};
+    int ret = blk_co_preadv(l->blk, l->offset + b->data_offset + at, iov.iov_len, &iov, 1, 0);
+    guest_ram_mark(l->ram, to->gpa + at, iov.iov_len);
+    return ret;
 }
 
 static coroutine_fn int ram_load_piece(RamPiece *p)
 {
     const RamImageLoad *l = p->streams->opaque;
     enter_iothread(blk_home(l->blk));
-    const RamImageBlock *b = &p->streams->image->blocks[p->block];
-    const RamBlock *to = &l->ram->blocks[p->block];
-    int ret = ram_load_has(p, false) ? co_run_in_worker(ram_load_zero, p) : 0;
-    for (uint32_t i = 0; i < p->pages && ret == 0;) {
-        uint32_t end = ram_map_run_end(p->map, p->pages, i);
-        uint64_t at = p->offset + (uint64_t)i * GUEST_RAM_PAGE;
-        struct iovec iov = {to->host + at, (uint64_t)(end - i) * GUEST_RAM_PAGE};
-        if (ram_map_test(p->map, i)) {
-            ret = blk_co_preadv(l->blk, l->offset + b->data_offset + at, iov.iov_len, &iov, 1, 0);
-            guest_ram_mark(l->ram, to->gpa + at, iov.iov_len);
-        }
-        i = end;
-    }
-    return ret;
+    int ret = ram_load_has_zeroes(p) ? co_run_in_worker(ram_load_zero, p) : 0;
+    return ret != 0 ? ret : ram_piece_co_runs(p, p->map, ram_load_data);
 }
 
 static bool ram_load_fails(GError **error, int ret)

@@ -25,7 +25,7 @@ FREE_S = 0.5  # the undisturbed rate is measured for so long
 def own_memory(mib):
     """Takes so much memory and gives it back, as often as that is slow: a machine that is itself a virtual one may have given free
     memory to its host, and would wait for that in the middle of a measurement. What is free stays with it for about two seconds."""
-    for _ in range(6):
+    for _ in range(3):
         begin = time.perf_counter()
         with mmap.mmap(-1, mib << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
             memory.madvise(mmap.MADV_HUGEPAGE)
@@ -239,7 +239,7 @@ class Throughput:
 
     def fio(self):
         for what, measure in fio_peers(self.directory, self.mib).items():
-            own_memory(self.mib * 2)
+            own_memory(self.mib + SPARE_MIB * 2)
             self.add("fio", what, self.mib / measure())
         os.unlink(self.path("fio"))
 
@@ -247,14 +247,14 @@ class Throughput:
         """A state file, written and read."""
         path, command = self.path("state"), self.command(who)
         save = Machine.savevm_start if who == "skiff" else Machine.migrate
-        own_memory(self.mib * 2)
+        own_memory(self.mib + SPARE_MIB * 2)
         with Machine(command, self.directory) as m:
-            own_memory(self.mib * 2)
+            own_memory(self.mib + SPARE_MIB * 2)
             self.add(who, "save to a file", timed(lambda: save(m, path)))
         qmp = self.path("qmp")
         for what in ("load of a file", "load of a file in the page cache"):
             (fill_cache if "cache" in what else drop_cache)(path)
-            own_memory(self.mib * 2)
+            own_memory(self.mib + SPARE_MIB * 2)
             if who == "skiff":
                 took = seconds_to_first_byte(command + ["-loadstate", path])
             else:
@@ -271,7 +271,7 @@ class Throughput:
         with Machine(command, self.directory) as m:
             self.add(who, f"save to an image, {kind}", timed(lambda: m.job("snapshot-save", "s")))
         drop_cache(path)
-        own_memory(self.mib * 2)
+        own_memory(self.mib + SPARE_MIB * 2)
         self.add(who, f"load of an image, {kind}", seconds_to_first_byte(command + ["-loadvm", "s"]))
         os.unlink(path)
 
@@ -333,6 +333,7 @@ class Cost:
 
     def once(self, m, method, state):
         """(part of the undisturbed rate, seconds of the save, of them stopped, how memory was captured)"""
+        own_memory(self.mib + SPARE_MIB)
         free = statistics.median(m.rate(lambda: time.sleep(FREE_S))[0] for _ in range(3))
         said = {}
         if method == "savevm-start":
