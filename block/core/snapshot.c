@@ -153,6 +153,9 @@ static coroutine_fn RUNS_IN_MAIN bool snapshot_co_attach(BlockSnapshotRun *s, GE
                     "an operation on its internal snapshots is running");
         return false;
     }
+    if (!block_node_check_no_job(n, error)) {
+        return false;
+    }
     s->own = blk_co_new_for("an operation on internal snapshots", NULL, n, !snapshot_has_writer(n),
                             error); /* refused if a node writes */
     if (s->own == NULL) {

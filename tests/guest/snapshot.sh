@@ -69,6 +69,16 @@ command() {
 }
 marks=1000000
 
+# until_output COMMAND PATTERN: repeats the command until its output matches.
+until_output() {
+    local deadline=$((SECONDS + $(seconds 200)))
+    until monitor_has_ended && : >"$output" && monitor "$1" && monitor_has_ended && printed "$2"; do
+        kill -0 "$skiff_pid" 2>/dev/null || fail "skiff has ended instead of '$2'"
+        [ $SECONDS -lt $deadline ] || fail "$1: never '$2'"
+        sleep 0.05
+    done
+}
+
 # monitor_has_ended: what was typed.
 monitor_has_ended() {
     marks=$((marks + 1))
@@ -166,8 +176,56 @@ test_what_cannot_be_is_refused_by_name() {
     start_machine
     goes_on
     command 'loadvm none' "Snapshot 'none' does not exist"
+    goes_on
+    end_machine
+    check_images
+}
+
+# The machine that goes on has to have the devices of the one that was saved, wherever they come from.
+test_a_plugged_device_is_saved() {
+    make_images
+    start_machine
+    goes_on
     command 'device_add virtio-rng-pci,id=rng9'
-    command 'savevm one' 'rng9'
+    command 'savevm one'
+    command "savevm-start $work/state"
+    until_output 'info savevm' 'savevm status: completed'
+    command savevm-end
+    goes_on
+    command 'loadvm one'
+    goes_on
+    remove_device rng9
+    command 'loadvm one' '/machine/peripheral/rng9, which this machine does not have'
+    goes_on
+    command 'device_add virtio-rng-pci,id=rng9,addr=1d'
+    command 'loadvm one' "device 'rng9' was at .*, and is at .*: give its place"
+    goes_on
+    end_machine
+    start_machine -loadvm one -device virtio-rng-pci,id=rng9
+    goes_on
+    end_machine
+    skiff "${machine[@]}" -loadvm one
+    expect_status 2
+    expect_output '/machine/peripheral/rng9, which this machine does not have'
+    skiff -restore "$work/state"
+    expect_status 2
+    expect_output "which changed after its start .device 'rng9' was plugged in.: give all options, and -loadstate"
+    check_images
+}
+
+test_a_disk_of_a_job_is_refused_by_name() {
+    make_images
+    start_machine
+    goes_on
+    command 'savevm a'
+    command "drive_mirror disk $work/mirror qcow2"
+    command 'savevm b' "Failed to create snapshot 'b' on device 'disk0': Node 'disk0' is busy: .*'disk' uses it"
+    command 'loadvm a' "Could not load snapshot 'a' on 'disk0': Node 'disk0' is busy: .*'disk' uses it"
+    until_output 'block_job_complete disk' "^Error: Block job 'disk' not found"
+    command 'loadvm a' "Snapshot 'a' does not exist in one or more devices"
+    command 'savevm c'
+    goes_on
+    command 'loadvm c'
     goes_on
     end_machine
     check_images
@@ -175,7 +233,12 @@ test_what_cannot_be_is_refused_by_name() {
 
 # random_event: something that a save or a load has to cope with, at any time.
 random_event() {
-    case $((RANDOM % 6)) in
+    case $((RANDOM % 8)) in
+    5) monitor 'device_add virtio-rng-pci,id=rng8,addr=10' 'device_del rng8' ;;
+    6)
+        monitor "drive_backup -f disk $work/copy" 'block_job_set_speed disk 1M' 'savevm b' 'loadvm a'
+        [ $((RANDOM % 2)) = 0 ] || monitor 'block_job_cancel -f disk'
+        ;;
     0) monitor stop cont ;;
     1) monitor 'job_cancel savevm0' ;;
     2) monitor 'info snapshots' 'info jobs' ;;
@@ -184,10 +247,40 @@ random_event() {
     esac
 }
 
+plugged=() # the device that was plugged in, as options
+
+# change_devices: plugs it in or removes it.
+change_devices() {
+    if [ ${#plugged[@]} -gt 0 ]; then
+        plugged=()
+        remove_device rng9
+    else
+        plugged=(-device "virtio-rng-pci,id=rng9,addr=11")
+        command "device_add ${plugged[1]}"
+    fi
+}
+
+# remove_device ID: the guest does not eject one that it has found, which then goes with a reset.
+remove_device() {
+    monitor "device_del $1"
+    while command 'info qtree' && printed "id \"$1\"$"; do
+        monitor system_reset
+        sleep 0.05
+    done
+}
+
+# settle: no job is left, and no device but $plugged.
+settle() {
+    monitor 'block_job_cancel -f disk'
+    until_output 'info block-jobs' '^No active jobs$'
+    remove_device rng8
+}
+
 # The guest's own record is the oracle: each round goes on from a snapshot, and makes another one.
 test_it_is_saved_and_loaded_again_and_again() {
     local round
     make_images
+    plugged=()
     start_machine
     goes_on
     command 'savevm a'
@@ -195,7 +288,7 @@ test_it_is_saved_and_loaded_again_and_again() {
         if [ $((RANDOM % 2)) = 0 ]; then
             end_machine
             check_images
-            start_machine -loadvm a
+            start_machine "${plugged[@]}" -loadvm a
         else
             command 'loadvm a'
         fi
@@ -203,6 +296,9 @@ test_it_is_saved_and_loaded_again_and_again() {
         monitor 'savevm b'
         sleep "0.0$((RANDOM % 10))"
         random_event
+        goes_on
+        settle
+        [ $((RANDOM % 3)) != 0 ] || change_devices
         goes_on
         command 'savevm a'
         command 'info snapshots'
@@ -226,13 +322,8 @@ test_a_state_file_has_devices_of_the_same_instant() {
         0) monitor savevm-end "savevm-start $state" ;; # cancels it, or comes after it
         1) monitor stop ;; # a cont after the end would let the disk go on without the file
         esac
-        : >"$output"
-        until printed 'savevm status: completed'; do
-            kill -0 "$skiff_pid" || fail 'skiff has ended'
-            ! printed 'savevm status: failed' || fail 'the save has failed'
-            monitor 'info savevm'
-            sleep 0.05
-        done
+        until_output 'info savevm' 'savevm status: (completed|failed)'
+        ! printed 'savevm status: failed' || fail 'the save has failed'
         end_machine
         start_skiff -restore "$state" -serial "file:$console" -monitor stdio
         monitor cont # it may have been stopped

@@ -357,6 +357,18 @@ static bool restore_find_source(int argc, char **argv, RestoreSource *from, GErr
     return true;
 }
 
+static bool restore_check_changed(const RestoreSource *from, const StateStream *s, GError **error)
+{
+    const char *changed = state_stream_text(s, MACHINE_TEXT_CHANGED);
+    g_autofree char *why =
+        changed != NULL
+            ? g_strdup_printf("its options do not make this machine, which changed after its start "
+                              "(%s): give all options, and -loadstate instead",
+                              changed)
+            : NULL;
+    return why == NULL || restore_fail(error, from, why);
+}
+
 static char **restore_expand_from(const RestoreSource *from, int argc, char **argv, GError **error)
 {
     g_autoptr(GByteArray) stream = restore_read_file(from, error);
@@ -371,6 +383,9 @@ static char **restore_expand_from(const RestoreSource *from, int argc, char **ar
     if (saved == NULL || directory == NULL) {
         restore_fail(error, from, saved == NULL ? wrong->message : "it does not name a directory");
         g_clear_error(&wrong);
+        return NULL;
+    }
+    if (!restore_check_changed(from, s, error)) {
         return NULL;
     }
     g_autofree char *now = g_get_current_dir();

@@ -3,15 +3,8 @@
 
 #include "block/block.h"
 #include "block/graph.h"
-#include "util/state/state.h"
 
 static GHashTable *disks_at_start; /* char *: names of nodes; NULL: not noted */
-static GHashTable *disks_below;    /* of machine_disks_see_through() */
-
-void machine_disks_see_through(GHashTable *below)
-{
-    disks_below = below;
-}
 
 /* The nodes that drives show now. */
 static RUNS_IN_MAIN GHashTable *disks_now(void)
@@ -20,9 +13,8 @@ static RUNS_IN_MAIN GHashTable *disks_now(void)
     unsigned count;
     g_autofree BlockBackend **list = blk_list_drives(&count);
     for (unsigned i = 0; i < count; i++) {
-        const char *name = block_node_name(block_node_below_jobs(blk_root(list[i])));
-        const char *below = disks_below != NULL ? g_hash_table_lookup(disks_below, name) : NULL;
-        g_hash_table_add(nodes, g_strdup(below != NULL ? below : name));
+        g_hash_table_add(nodes,
+                         g_strdup(block_node_name(block_node_below_jobs(blk_root(list[i])))));
     }
     return nodes;
 }
@@ -47,27 +39,16 @@ static const char *disks_missing(GHashTable *nodes, GHashTable *others)
     return NULL;
 }
 
-bool machine_disks_check(GError **error)
+char *machine_disks_changed(void)
 {
     g_autoptr(GHashTable) now = disks_now();
     if (disks_at_start == NULL) {
-        return true;
+        return NULL;
     }
     const char *come = disks_missing(now, disks_at_start);
     if (come != NULL) {
-        g_set_error(error, STATE_ERROR, STATE_ERROR_MACHINE,
-                    "a disk shows node '%s', which no disk showed at the start: the state of a "
-                    "machine has the disks that it started with",
-                    come);
-        return false;
+        return g_strdup_printf("a disk shows node '%s', which no disk showed then", come);
     }
     const char *gone = disks_missing(disks_at_start, now);
-    if (gone != NULL) {
-        g_set_error(error, STATE_ERROR, STATE_ERROR_MACHINE,
-                    "no disk shows node '%s', as one did at the start: the state of a machine has "
-                    "the disks that it started with",
-                    gone);
-        return false;
-    }
-    return true;
+    return gone != NULL ? g_strdup_printf("no disk shows node '%s', as one did then", gone) : NULL;
 }

@@ -13,10 +13,8 @@
 
 /* Called once the machine is built. */
 void machine_disks_note_start(void) RUNS_IN_MAIN;
-/* @below (char * to char *, borrowed; NULL: none) has names of nodes that are only put above the guest's images for
- * a time, and those of the images. A disk that shows the former counts as showing the latter. */
-void machine_disks_see_through(GHashTable *below) RUNS_IN_MAIN;
-/* False + error names a node that a disk shows and did not at the start, or the other way round. */
-bool machine_disks_check(GError **error) RUNS_IN_MAIN;
+/* Names a node that a disk shows and did not at the start, or the other way round, as a sentence without its full
+ * stop. NULL: there is none. The caller owns it. */
+char *machine_disks_changed(void) RUNS_IN_MAIN;
 
 #endif

@@ -13,6 +13,9 @@
 #include "vmm/config.h"
 
 #define MACHINE_OPTIONS_MAX 1000
+/* Name of a text that says how the machine differs from the one that its options make, as machine_text_escape() gives
+ * it. Without it the options make it. */
+#define MACHINE_TEXT_CHANGED "changed"
 
 /* Adds the texts of @options (ConfigOption). False + error: there are too many, or one is too long. */
 bool machine_options_write(const GPtrArray *options, StateWriter *w, GError **error) ANY_THREAD;

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include "hw/core/vm_clock.h"
 #include "migration/device_state.h"
+#include "vmm/snapshot/machine_addresses.h"
 #include "vmm/snapshot/machine_disks.h"
 #include "vmm/snapshot/machine_options.h"
 #include "vmm/snapshot/machine_parts.h"
@@ -78,6 +79,15 @@ static bool state_write_escaped(StateWriter *w, const char *name, const char *va
     return state_writer_text(w, name, text, error);
 }
 
+/* The text "changed": why the options do not make this machine. */
+static RUNS_IN_MAIN bool state_write_changed(const Vm *vm, StateWriter *w, GError **error)
+{
+    g_autofree char *devices = vm_devices_changed(vm);
+    g_autofree char *disks = devices == NULL ? machine_disks_changed() : NULL;
+    const char *changed = devices != NULL ? devices : disks;
+    return changed == NULL || state_write_escaped(w, MACHINE_TEXT_CHANGED, changed, error);
+}
+
 static RUNS_IN_MAIN bool state_write_head(const Vm *vm, StateWriter *w, GError **error)
 {
     const VmConfig *config = vm->config;
@@ -93,6 +103,8 @@ static RUNS_IN_MAIN bool state_write_head(const Vm *vm, StateWriter *w, GError *
            state_write_escaped(w, "cpu", config->machine.cpu != NULL ? config->machine.cpu : "host",
                                error) &&
            state_write_escaped(w, "directory", config->directory, error) &&
+           state_write_changed(vm, w, error) &&
+           machine_addresses_write(vm->machine.devices, w, error) &&
            machine_options_write(config->options, w, error);
 }
 
@@ -105,7 +117,7 @@ static RUNS_IN_MAIN bool state_check_head(const Vm *vm, const StateStream *s, GE
         ok = state_stream_expect(s, id[i].name, id[i].value, error);
     }
     state_identity_clear(id);
-    return ok;
+    return ok && machine_addresses_check(vm->machine.devices, s, error);
 }
 
 /* ---- the VM itself ---- */
@@ -150,8 +162,8 @@ GByteArray *machine_state_co_save(Vm *vm, const VmStopped *token, GError **error
 {
     g_autoptr(StateWriter) w = state_writer_new();
     VmPending pending;
-    if (!vm_take_pending(vm, &pending, error) || !vm_check_devices_of_start(vm, error) ||
-        !machine_disks_check(error) || !state_write_head(vm, w, error)) {
+    if (!vm_take_pending(vm, &pending, error) || !vm_check_no_removal(vm, error) ||
+        !state_write_head(vm, w, error)) {
         return NULL;
     }
     g_autoptr(MachineParts) parts = machine_parts_co_read(&vm->machine, token, error);
@@ -166,7 +178,7 @@ GByteArray *machine_state_co_save(Vm *vm, const VmStopped *token, GError **error
 MachineStateLoad *machine_state_stage(Vm *vm, const GByteArray *stream, GError **error)
 {
     g_autoptr(StateStream) s = state_stream_decode(stream->data, stream->len, error);
-    if (s == NULL || !vm_check_devices_of_start(vm, error) || !state_check_head(vm, s, error)) {
+    if (s == NULL || !vm_check_no_removal(vm, error) || !state_check_head(vm, s, error)) {
         return NULL;
     }
     g_autoptr(MachineStateLoad) l = g_new0(MachineStateLoad, 1);

@@ -3,7 +3,8 @@
  * The state of a stopped machine, but for its RAM, as one stream (util/state/state_stream.h), and back.
  *
  *   HEAD           program, version; architecture, accelerator, machine, memory (bytes), cpus; cpu (-cpu's text);
- *                  directory and option.NNN (machine_options.h): the command line that makes this machine again
+ *                  directory and option.NNN (machine_options.h): the command line of this machine; changed: why it
+ *                  does not make it again; addresses (machine_addresses.h)
  *   /machine       "vm": the VM's clock, whether it ran or why not. "x86-chips": interrupt controllers, timers
  *   /machine/cpu/N the vCPUs
  *   PATH           the devices (migration/device_state.h)
@@ -12,7 +13,8 @@
  *   stage   decodes the stream and checks each section against this machine; nothing changes
  *   apply   RAM has been loaded: vCPUs, chips, devices, then the run state's reason
  *
- * A machine whose devices or disks are no longer those of its command line is not saved.
+ * A machine whose devices or disks are no longer those of its command line is saved, too: its state goes to one that has
+ * the same devices, by whatever way it has come to them.
  *
  * Invariants
  *   1. All but `stage` run under the VM operation lock with a VmStopped token: nothing of the machine runs.

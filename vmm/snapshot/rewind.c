@@ -5,7 +5,6 @@
 #include "util/log.h"
 #include "util/loop/sched_point.h"
 #include "util/loop/worker.h"
-#include "vmm/snapshot/machine_disks.h"
 #include "vmm/snapshot/machine_outside.h"
 #include "vmm/snapshot/machine_state.h"
 #include "vmm/snapshot/rewind_disks.h"
@@ -16,6 +15,7 @@ typedef struct RewindPoint {
     RamPoint *memory;
     MachineStateLoad *load;
     RewindDisks *disks;
+    uint64_t changes; /* VmHotplug.changes */
 } RewindPoint;
 
 static WorkerLane rewind_lane; /* the stopped VM waits for it, not for other calls that hang */
@@ -126,7 +126,7 @@ static RUNS_IN_MAIN bool rewind_check_quiet(const Vm *vm, GError **error)
                     "job '%s' is not over: wait for its end, or cancel it", job_id(running));
         return false;
     }
-    return vm_check_devices_of_start(vm, error) &&
+    return vm_check_no_removal(vm, error) &&
            machine_outside_check(vm->machine.devices, error);
 }
 
@@ -264,10 +264,7 @@ static coroutine_fn RUNS_IN_MAIN void rewind_lose(Vm *vm, GError *error)
 static coroutine_fn RUNS_IN_MAIN MachineStateLoad *rewind_save(Vm *vm, const VmStopped *token,
                                                                GError **error)
 {
-    const RewindDisks *old = rewinder.point.disks;
-    machine_disks_see_through(old != NULL ? rewind_disks_below(old) : NULL);
     g_autoptr(GByteArray) stream = machine_state_co_save(vm, token, error);
-    machine_disks_see_through(NULL);
     return stream != NULL ? machine_state_stage(vm, stream, error) : NULL;
 }
 
@@ -275,6 +272,7 @@ static coroutine_fn RUNS_IN_MAIN MachineStateLoad *rewind_save(Vm *vm, const VmS
 static coroutine_fn RUNS_IN_MAIN bool rewind_make_point(Vm *vm, const VmStopped *token,
                                                         RewindPoint *p, GError **error)
 {
+    p->changes = vm->hotplug.changes;
     p->load = rewind_save(vm, token, error);
     if (p->load == NULL || !rewind_start_log(vm, error)) {
         return false;
@@ -449,7 +447,7 @@ static coroutine_fn RUNS_IN_MAIN bool rewind_run(Vm *vm, GError **error)
     return true;
 }
 
-static RUNS_IN_MAIN bool rewind_check_held(GError **error)
+static RUNS_IN_MAIN bool rewind_check_held(const Vm *vm, GError **error)
 {
     if (rewinder.state == REWIND_LOST) {
         g_set_error(error, STATE_ERROR, STATE_ERROR_MACHINE,
@@ -457,14 +455,18 @@ static RUNS_IN_MAIN bool rewind_check_held(GError **error)
                     rewinder.error->message);
         return false;
     }
-    return rewinder.state == REWIND_HELD ||
-           rewind_refuse(error, "there is no rewind point: x-rewind-point takes one");
+    if (rewinder.state != REWIND_HELD) {
+        return rewind_refuse(error, "there is no rewind point: x-rewind-point takes one");
+    }
+    return rewinder.point.changes == vm->hotplug.changes ||
+           rewind_refuse(error, "a device was plugged in or removed since the rewind point: "
+                                "x-rewind-point takes another");
 }
 
 bool rewind_co_back(Vm *vm, GError **error)
 {
     vm_operation_begin(&vm->run);
-    bool ok = rewind_check_held(error) && rewind_check_quiet(vm, error) &&
+    bool ok = rewind_check_held(vm, error) && rewind_check_quiet(vm, error) &&
               rewind_disks_check(rewinder.point.disks, error) && rewind_run(vm, error);
     vm_operation_end(&vm->run);
     return ok;

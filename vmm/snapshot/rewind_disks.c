@@ -26,7 +26,6 @@ typedef struct RewindDisk {
 
 struct RewindDisks {
     GPtrArray *disks;  /* RewindDisk */
-    GHashTable *below; /* names: of overlays, of sources */
     GHashTable *shown; /* after insert: of all drives, of the nodes that they show */
 };
 
@@ -62,8 +61,6 @@ static coroutine_fn RUNS_IN_MAIN bool rewind_disk_co_open(RewindDisks *d, const 
         g_prefix_error(error, "drive '%s': ", disk->name);
         return false;
     }
-    g_hash_table_insert(d->below, g_strdup(block_node_name(disk->overlay)),
-                        g_strdup(block_node_name(source)));
     return true;
 }
 
@@ -71,7 +68,6 @@ RewindDisks *rewind_disks_co_open(GError **error)
 {
     RewindDisks *d = g_new0(RewindDisks, 1);
     d->disks = g_ptr_array_new();
-    d->below = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     d->shown = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     unsigned count;
     g_autofree BlockBackend **list = blk_list_drives(&count);
@@ -112,14 +108,8 @@ void rewind_disks_co_free(RewindDisks *d)
         g_free(disk);
     }
     g_ptr_array_unref(d->disks);
-    g_hash_table_unref(d->below);
     g_hash_table_unref(d->shown);
     g_free(d);
-}
-
-GHashTable *rewind_disks_below(const RewindDisks *d)
-{
-    return d->below;
 }
 
 unsigned rewind_disks_count(const RewindDisks *d)

@@ -32,8 +32,6 @@ RewindDisks *rewind_disks_co_open(GError **error) coroutine_fn RUNS_IN_MAIN;
 /* False + error: nothing has changed. */
 bool rewind_disks_co_insert(RewindDisks *d, const VmStopped *token, GError **error)
     coroutine_fn RUNS_IN_MAIN;
-/* Names of the overlays, and of the nodes below: for machine_disks_see_through(). Borrowed. */
-GHashTable *rewind_disks_below(const RewindDisks *d) RUNS_IN_MAIN;
 /* Whether disks still show the nodes that they showed after insert; false + error names one that does not. */
 bool rewind_disks_check(const RewindDisks *d, GError **error) RUNS_IN_MAIN;
 /* False + error: a disk may be as it was before. */

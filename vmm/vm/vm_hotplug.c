@@ -179,6 +179,7 @@ Device *vm_co_plug(Vm *vm, const OptDict *opts, Device *opened, GError **error)
         return NULL;
     }
     g_ptr_array_add(vm->hotplug.plugged, dev);
+    vm->hotplug.changes++;
     SP("hotplug.realized", dev);
     if (vm->run.phase == RUN_STOPPED && vm->run.reason == STOP_PRELAUNCH) {
         board_device_added(&vm->machine);

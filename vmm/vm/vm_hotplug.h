@@ -41,15 +41,18 @@ typedef struct VmHotplug {
     CoQueue progress;    /* woken when a removal is retired or done */
     GPtrArray *plugged;  /* Device that came since the start; borrowed */
     char *removed;       /* the first of the start's devices that has gone; NULL: none has */
+    uint64_t changes;    /* devices that have come or gone since the start */
 } VmHotplug;
 
 void vm_hotplug_init(Vm *vm) RUNS_IN_MAIN;
 /* No removal is under way. */
 void vm_hotplug_clear(Vm *vm) RUNS_IN_MAIN;
 
-/* False + error names a device that came or went since the start, or is about to go: the command line does
- * not describe the machine. */
-bool vm_check_devices_of_start(const Vm *vm, GError **error) RUNS_IN_MAIN;
+/* False + error names a device that is being removed: its state is half gone. */
+bool vm_check_no_removal(const Vm *vm, GError **error) RUNS_IN_MAIN;
+/* The first device that came or went since the start, "device 'ID' was ...", so that the command line makes another
+ * machine. NULL: none. The caller owns it. */
+char *vm_devices_changed(const Vm *vm) RUNS_IN_MAIN;
 /* Before vm_co_plug(), without the operation lock: waits for a process that is to serve the device. *@opened: the
  * device, or NULL if there is nothing to wait for. False + error, as of vm_co_plug(). */
 bool vm_co_open_device(Vm *vm, const OptDict *opts, Device **opened, GError **error)

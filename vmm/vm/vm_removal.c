@@ -26,31 +26,29 @@ void vm_hotplug_clear(Vm *vm)
     g_free(vm->hotplug.removed);
 }
 
-static bool removal_refuse_state(GError **error, const char *device, const char *what)
+bool vm_check_no_removal(const Vm *vm, GError **error)
 {
-    g_set_error(error, STATE_ERROR, STATE_ERROR_MACHINE,
-                "device '%s' %s: the state of a machine has the devices that it started with",
-                device, what);
-    return false;
-}
-
-bool vm_check_devices_of_start(const Vm *vm, GError **error)
-{
-    const VmHotplug *h = &vm->hotplug;
-    if (h->removed != NULL) {
-        return removal_refuse_state(error, h->removed, "was removed since the start");
-    }
-    if (h->plugged->len > 0) {
-        return removal_refuse_state(error, device_label(h->plugged->pdata[0]),
-                                    "was plugged in since the start");
-    }
     for (unsigned i = 0; i < vm->machine.devices->len; i++) {
         const Device *dev = vm->machine.devices->pdata[i];
         if (dev->leaving) {
-            return removal_refuse_state(error, device_label(dev), "is being removed");
+            g_set_error(error, STATE_ERROR, STATE_ERROR_MACHINE,
+                        "device '%s' is being removed: wait for the end of that",
+                        device_label(dev));
+            return false;
         }
     }
     return true;
+}
+
+char *vm_devices_changed(const Vm *vm)
+{
+    const VmHotplug *h = &vm->hotplug;
+    if (h->removed != NULL) {
+        return g_strdup_printf("device '%s' was removed", h->removed);
+    }
+    return h->plugged->len > 0
+               ? g_strdup_printf("device '%s' was plugged in", device_label(h->plugged->pdata[0]))
+               : NULL;
 }
 
 /* ---- one device ---- */
@@ -73,6 +71,7 @@ static coroutine_fn RUNS_IN_MAIN void removal_co_free_device(Vm *vm, Device *dev
     if (!g_ptr_array_remove(vm->hotplug.plugged, dev) && vm->hotplug.removed == NULL) {
         vm->hotplug.removed = g_strdup(device_label(dev));
     }
+    vm->hotplug.changes++;
     device_unrealize(dev);
     g_ptr_array_remove(vm->machine.devices, dev);
     SP("hotplug.unrealized", dev);

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* tier: kvm */
 /* timeout: 300 */
-/* What is refused, and changes nothing: streams of other machines, a KVM that fails, a machine whose devices came
- * or went. */
+/* What is refused, and changes nothing: streams of other machines, a KVM that fails. A machine whose devices came or
+ * went. */
 #include <errno.h>
 #include "hw/scsi/scsi_medium.h"
 #include "migration/device_state.h"
 #include "tests/support/state_seal.h"
 #include "tests/vmm/snapshot/snapshot_rig.h"
 #include "util/sys/sys_fault.h"
+#include "vmm/snapshot/machine_options.h"
 
 /* ---- what is wrong ---- */
 
@@ -188,20 +189,40 @@ static void body_refused_by_device(Rig *r)
 
 /* ---- devices that came and went ---- */
 
-static const char *rig_refusal; /* part of the expected message; NULL: saving works */
+static const char *rig_changed; /* part of the text that says so; NULL: there is none */
 
+/* Saves, and puts the stream aside. */
 static void stopped_devices(Rig *r, const VmStopped *token)
 {
     enter_main();
     enter_coroutine();
     g_autoptr(GError) error = NULL;
-    g_autoptr(GByteArray) stream = machine_state_co_save(&r->vm, token, &error);
-    if (rig_refusal == NULL) {
-        assert_non_null(stream);
-        return;
+    g_clear_pointer(&r->stream, g_byte_array_unref);
+    r->stream = rig_co_save(r, token);
+    g_autoptr(StateStream) s = state_stream_decode(r->stream->data, r->stream->len, &error);
+    const char *changed = state_stream_text(s, MACHINE_TEXT_CHANGED);
+    if (rig_changed == NULL) {
+        assert_null(changed);
+    } else {
+        assert_non_null(strstr(changed, rig_changed));
     }
-    assert_null(stream);
-    assert_non_null(strstr(error->message, rig_refusal));
+}
+
+static void stopped_apply(Rig *r, const VmStopped *token)
+{
+    enter_main();
+    enter_coroutine();
+    assert_true(rig_co_apply(r, r->stream, token, NULL));
+    rig_co_expect_state(r, r->stream, token);
+}
+
+static void stopped_leaving(Rig *r, const VmStopped *token)
+{
+    enter_main();
+    enter_coroutine();
+    g_autoptr(GError) error = NULL;
+    assert_null(machine_state_co_save(&r->vm, token, &error));
+    assert_non_null(strstr(error->message, "device 'early' is being removed"));
 }
 
 static void stopped_reset(Rig *r, const VmStopped *token)
@@ -233,14 +254,59 @@ static void body_devices(Rig *r)
     vm_operation_begin(&r->vm.run);
     assert_non_null(vm_co_plug(&r->vm, opts, NULL, NULL));
     vm_operation_end(&r->vm.run);
-    rig_refusal = "device 'late' was plugged in since the start";
+    rig_changed = "device 'late' was plugged in";
     rig_while_stopped(r, stopped_devices);
+    rig_while_stopped(r, stopped_apply);
     rig_co_unplug(r, "late");
-    rig_refusal = NULL;
+    rig_expect_refused(r, r->stream, "/machine/peripheral/late, which this machine does not have");
+    rig_changed = NULL;
     rig_while_stopped(r, stopped_devices);
     rig_co_unplug(r, "early");
-    rig_refusal = "device 'early' was removed since the start";
+    rig_expect_refused(r, r->stream, "/machine/peripheral/early, which this machine does not have");
+    rig_changed = "device 'early' was removed";
     rig_while_stopped(r, stopped_devices);
+    rig_while_stopped(r, stopped_apply);
+}
+
+/* A removal is half-way while the device's requests are out. */
+static void body_leaving(Rig *r)
+{
+    enter_main();
+    enter_coroutine();
+    rig_changed = NULL;
+    rig_while_stopped(r, stopped_devices);
+    Device *dev = machine_find_device(&r->vm.machine, "early");
+    dev->leaving = true;
+    rig_while_stopped(r, stopped_leaving);
+    rig_expect_refused(r, r->stream, "device 'early' is being removed");
+    dev->leaving = false;
+    rig_while_stopped(r, stopped_devices);
+}
+
+/* The first slot of "early" in the text of addresses becomes another one. */
+static void stopped_elsewhere(Rig *r, const VmStopped *token)
+{
+    enter_main();
+    enter_coroutine();
+    static const char path[] = "/machine/peripheral/early=/pci@i0cf8/";
+    rig_changed = NULL;
+    stopped_devices(r, token);
+    const char *at = memmem(r->stream->data, r->stream->len, path, strlen(path));
+    assert_non_null(at);
+    const char *slot = strchr(at + strlen(path), '@') + 1;
+    g_autofree char *was = g_strndup(at, (size_t)(slot - at) + 1);
+    g_autofree char *other = g_strdup(was);
+    other[strlen(other) - 1] = *slot == '9' ? '8' : '9';
+    rig_expect_patch_refused(r, was, other, "device 'early' was at /pci@i0cf8/");
+    other[strlen(path) - strlen("=/pci@i0cf8/")] = 'x';
+    rig_expect_patch_refused(r, was, other, "an address that is none");
+}
+
+static void body_elsewhere(Rig *r)
+{
+    enter_main();
+    enter_coroutine();
+    rig_while_stopped(r, stopped_elsewhere);
 }
 
 /* ---- a medium that was taken out and put back ---- */
@@ -264,25 +330,28 @@ static void body_disks(Rig *r)
 {
     enter_main();
     enter_coroutine();
-    rig_refusal = NULL;
+    rig_changed = NULL;
     rig_while_stopped(r, stopped_devices);
     rig_co_with_medium(r, NULL);
-    rig_refusal = "no disk shows node 'first', as one did at the start";
+    rig_changed = "no disk shows node 'first', as one did then";
     rig_while_stopped(r, stopped_devices);
     rig_co_with_medium(r, "second");
-    rig_refusal = "a disk shows node 'second', which no disk showed";
+    rig_changed = "a disk shows node 'second', which no disk showed then";
     rig_while_stopped(r, stopped_devices);
+    rig_while_stopped(r, stopped_apply);
     rig_co_with_medium(r, NULL);
     rig_co_with_medium(r, "first");
-    rig_refusal = NULL;
+    rig_changed = NULL;
     rig_while_stopped(r, stopped_devices);
 }
 
 RIG_TEST(wrong_streams_are_refused_by_name, body_wrong_streams)
 RIG_TEST(a_kvm_that_refuses_changes_nothing, body_refused_by_kvm)
 RIG_TEST(a_device_that_refuses_changes_nothing, body_refused_by_device)
-RIG_TEST(other_disks_than_at_the_start_are_refused_by_name, body_disks)
-RIG_TEST(other_devices_than_at_the_start_are_refused_by_name, body_devices)
+RIG_TEST(other_disks_than_at_the_start_are_told, body_disks)
+RIG_TEST(a_device_that_is_elsewhere_is_refused_by_name, body_elsewhere)
+RIG_TEST(a_device_that_leaves_is_refused_by_name, body_leaving)
+RIG_TEST(other_devices_than_at_the_start_are_told, body_devices)
 
 int main(void)
 {
@@ -290,8 +359,10 @@ int main(void)
         cmocka_unit_test(wrong_streams_are_refused_by_name),
         cmocka_unit_test(a_kvm_that_refuses_changes_nothing),
         cmocka_unit_test(a_device_that_refuses_changes_nothing),
-        cmocka_unit_test(other_disks_than_at_the_start_are_refused_by_name),
-        cmocka_unit_test(other_devices_than_at_the_start_are_refused_by_name), /* the last */
+        cmocka_unit_test(other_disks_than_at_the_start_are_told),
+        cmocka_unit_test(a_device_that_is_elsewhere_is_refused_by_name),
+        cmocka_unit_test(a_device_that_leaves_is_refused_by_name),
+        cmocka_unit_test(other_devices_than_at_the_start_are_told), /* the last */
     };
     return cmocka_run_group_tests(tests, rig_setup, rig_teardown);
 }

@@ -248,10 +248,10 @@ BLOCK_TEST(commands_at_the_wrong_time_are_refused)
     g_autoptr(GError) error = NULL;
     assert_false(savevm_co_start(&rig->vm, FILE_A, &error));
     assert_non_null(strstr(error->message, "x-rewind-end gives it up"));
-    rig->vm.hotplug.removed = g_strdup("net7");
-    expect_refused(rewind_co_back, "device 'net7' was removed");
+    rig->vm.hotplug.changes++;
+    expect_refused(rewind_co_back, "a device was plugged in or removed since the rewind point");
     assert_true(rig_runs());
-    g_clear_pointer(&rig->vm.hotplug.removed, g_free);
+    rig->vm.hotplug.changes--;
     go_back();
     assert_true(rewind_co_end(&rig->vm, NULL));
     rig_start(FILE_A);
