@@ -9,6 +9,7 @@
 . "$(dirname "$0")/common.bash"
 . "$(dirname "$0")/linux-fio.bash"
 
+[ "${1-}" = ovmf ] || only_in_check_long
 firmware=()
 [ "${1-}" != ovmf ] || firmware=(--ovmf /usr/share/OVMF/OVMF_CODE_4M.fd,/usr/share/OVMF/OVMF_VARS_4M.fd)
 ip link set lo up
