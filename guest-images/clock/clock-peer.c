@@ -4,11 +4,11 @@
  *
  *   clock-peer ADDRESS PORT    for ever; connects again when the connection has ended
  *
- * A host that has given the connection up is noticed within seconds, also when the guest has gone back to a time before that.
+ * A host that has given the connection up is noticed within seconds, also when the guest has gone back to a time before.
  *
- * Each line from the host is answered by one line "COUNT MONOTONIC REALTIME BOOTTIME", clocks in nanoseconds, and a block of
- * PAYLOAD bytes, each of which is COUNT + its offset, modulo 251. COUNT grows by 1 with each answer of this process. The
- * three clocks are those of one instant, to within half a millisecond.
+ * Each line from the host is answered by one line "COUNT MONOTONIC REALTIME BOOTTIME", clocks in nanoseconds, and a
+ * block of PAYLOAD bytes, each of which is COUNT + its offset, modulo 251. COUNT grows by 1 with each answer of this
+ * process. The three clocks are those of one instant, to within half a millisecond.
  */
 #include <arpa/inet.h>
 #include <errno.h>

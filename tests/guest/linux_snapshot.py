@@ -1,21 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Saves and restores a Debian guest under load; for linux-snapshot.sh and linux-ovmf-snapshot.sh, which start it in a network
-namespace of the lab that has a tap device tap0 with the address 10.0.2.2.
+"""Saves and restores a Debian guest under load; for linux-snapshot.sh, which starts it in a network namespace of the lab
+that has a tap device tap0 with the address 10.0.2.2.
 
     linux_snapshot.py --rounds N [--ovmf CODE,VARS] [--rest MS] WORK DISK
 
-In the guest a loop copies a file and compares its sum, fio or, without it, dd writes to an ext4 file system and what it has is verified, clock-peer tells its
-clocks over a TCP connection through vhost-net, and with --ovmf a variable of the firmware is set, again and again. DISK is the
-qcow2 image with that file system; WORK is a folder for the other files.
+In the guest a loop copies a file and compares its sum, fio or, without it, dd writes to an ext4 file system and what it has
+is verified, clock-peer tells its clocks over a TCP connection through vhost-net, and with --ovmf a variable of the firmware
+is set, again and again. DISK is the qcow2 image with that file system; WORK is a folder for the other files.
 
 What has to be true of each save and restore:
- - all four go on afterwards, and find what they have written; the kernel has nothing to complain about;
+ - all of them go on afterwards, and find what they have written; the kernel has nothing to complain about;
  - the connection lives on in a process that goes on after its save, and in one that goes on from a state file, since nothing
    was sent since that instant. After the load of a snapshot the two ends have different pasts: the guest connects again;
- - the guest's monotonic clock advances by the time in which the machine ran: not by more, not by less, and other clocks are
-   at the same distance from it as ever;
+ - the guest's monotonic clock advances by the time in which the machine ran: not by more, not by less, and other clocks
+   are at the same distance from it as ever;
  - the variable that is in the flash's image is the one that the guest has set last."""
 import argparse
+import base64
 import os
 import re
 import select
@@ -35,8 +36,8 @@ PAYLOAD = 16384
 PATTERN = bytes(i % 251 for i in range(251 + PAYLOAD))
 PATIENCE = 400
 VARIABLE = "skiff-cfc8fc79-be2e-4ddc-97f0-9f98bfe298a0"  # Linux lets a variable with this GUID be set again
-COMPLAINTS = re.compile(rb"lockup|stall|hung|blocked for more|unstable|BUG:|WARNING|Call Trace|watchdog:|I/O error|EXT4-fs error"
-                        rb"|timed out|clocksource:.*skew|== never")
+COMPLAINTS = re.compile(rb"lockup|stall|hung|blocked for more|unstable|BUG:|WARNING|Call Trace|watchdog:|I/O error"
+                        rb"|EXT4-fs error|timed out|clocksource:.*skew|== never")
 
 GUEST = """
 say() { echo "== $*"; }
@@ -319,9 +320,9 @@ class Test:
         self.machine_options = [
             "-m", "256", "-smp", "2", "-display", "none", "-no-reboot", "-fw_cfg", "name=opt/skiff/script,file=" + script,
             "-kernel", "build/linux/vmlinuz", "-initrd", "build/linux/initramfs.cpio.gz",
-            "-append", "console=ttyS0 loglevel=5 skiff.run=sh:" + subprocess.run(
-                ["base64", "-w0"], check=True, capture_output=True, input=b"set -- %s; . /sys/firmware/qemu_fw_cfg/by_name/opt/skiff/script/raw"
-                % (b"ovmf" if self.ovmf else b"no")).stdout.decode(),
+            "-append", "console=ttyS0 loglevel=5 skiff.run=sh:" + base64.b64encode(
+                b"set -- %s; . /sys/firmware/qemu_fw_cfg/by_name/opt/skiff/script/raw"
+                % (b"ovmf" if self.ovmf else b"no")).decode(),
             "-object", "iothread,id=io", "-drive", "if=none,id=disk,format=qcow2,node-name=disk0,file=" + self.disk,
             "-device", "virtio-blk-pci,drive=disk,iothread=io",
             "-netdev", "tap,id=net0,ifname=tap0,script=no,vhostforce=on", "-device", "virtio-net-pci,netdev=net0"]
