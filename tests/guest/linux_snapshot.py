@@ -292,7 +292,7 @@ def variable_in(image, work):
     raw = work + "/vars.raw"
     subprocess.run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", image, raw], check=True)
     with open(raw, "rb") as file:
-        data = file.read()
+        data = file.read(256 << 10)  # the area of variables; behind it is room for copies
     name = "skiff\0".encode("utf-16le")
     found = {}
     for match in re.finditer(re.escape(name), data):
