@@ -55,16 +55,22 @@ test_clones_run_commands_of_their_own() {
     cmp "$work/disk" "$work/disk.before"
 }
 
-# Two clones begin with the same state of the kernel's random numbers; the new generation id makes them differ.
+# Two clones begin with the same state of the kernel's random numbers; the new generation id makes them differ. The cloud kernel
+# has no driver for it, the lab's own kernel has.
 test_clones_have_random_numbers_of_their_own() {
     local -a pids=()
+    local i command='n=0; until dmesg | grep "virtual machine fork" || [ $((n += 1)) -gt 200 ]; do usleep 50000; done; head -c 16 /dev/urandom | od -An -tx1'
+    cat build/lab/initramfs.cpio.gz build/linux/initramfs.cpio.gz >"$work/initramfs" # of two, the later one's /init
+    linux=(-m 256 -kernel build/lab/vmlinux -initrd "$work/initramfs" -append "console=ttyS0 quiet")
     template -device vmgenid
-    clone 0 'n=0; until dmesg | grep "virtual machine fork" || [ $((n += 1)) -gt 100 ]; do usleep 50000; done; head -c 16 /dev/urandom | od -An -tx1'
-    clone 1 'n=0; until dmesg | grep "virtual machine fork" || [ $((n += 1)) -gt 100 ]; do usleep 50000; done; head -c 16 /dev/urandom | od -An -tx1'
-    wait "${pids[0]}" || fail "clone 0 has failed: $(<"$work/err.0")"
-    wait "${pids[1]}" || fail "clone 1 has failed: $(<"$work/err.1")"
+    for i in 0 1; do
+        clone "$i" "$command"
+    done
+    for i in 0 1; do
+        wait "${pids[i]}" || fail "clone $i has failed: $(<"$work/err.$i")"
+        grep -q 'crng reseeded due to virtual machine fork' "$work/out.$i" || fail "clone $i was not notified: $(<"$work/out.$i")"
+    done
     [ "$(tail -n 1 "$work/out.0")" != "$(tail -n 1 "$work/out.1")" ] || fail "both have $(<"$work/out.0")"
-    grep -q 'virtual machine fork' "$work/out.0" || skip 'this kernel has no driver for vmgenid'
 }
 
 run_tests

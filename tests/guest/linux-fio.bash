@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 # Sourced by scripts of tests/guest after common.bash: fio on an ext4 file system of a Linux guest.
 
-# make_fio_image FILE [FORMAT]: an ext4 image of 400 MiB with the host's fio and its libraries.
+# make_fio_image FILE [FORMAT [PROGRAM…]]: an ext4 image of 400 MiB with the host's fio and its libraries, and the static
+# programs in /usr/bin.
 make_fio_image() {
     local root=$work/root file
     mkdir -p "$root"/{dev,proc,tmp,usr/bin}
     for file in "$(command -v fio)" $(ldd "$(command -v fio)" | grep -o '/[^ ]*'); do
         install -D "$file" "$root$file"
     done
+    [ $# -lt 3 ] || install "${@:3}" "$root/usr/bin"
     truncate -s 400M "$work/image"
     mke2fs -q -t ext4 -d "$root" "$work/image"
+    rm -rf "$root"
+    [ "${2-}" != raw ] || { mv "$work/image" "$1" && return; }
     qemu-img convert -f raw -O "${2:-qcow2}" "$work/image" "$1"
-    rm -rf "$root" "$work/image"
+    rm "$work/image"
 }
 
 # fio_script SECONDS: what the guest runs: fio writes 16 MiB and verifies them, again and again for that time; 0:

@@ -139,6 +139,46 @@ test_data_survives_stops_and_the_device_resets_and_unplugging() {
     expect_equal steps "$(grep -c '^==' "$work/steps")" 4
 }
 
+# answered CID: what the guest with that address echoes.
+answered() {
+    local said
+    said=$(echo "hello $1" | timeout 10 "$peer" cat "$1" 1234 2>&1) && [ "$said" = "hello $1" ]
+}
+
+# wait_lost CID: until the clone has noticed that the connection of the template is not its own.
+wait_lost() {
+    local deadline=$((SECONDS + $(seconds 200)))
+    until grep -q '^== lost' "$work/console.$1"; do
+        [ $SECONDS -lt $deadline ] || fail "the connection is not reset in clone $1"
+        sleep 0.1
+    done
+}
+
+test_clones_have_addresses_of_their_own_and_their_connections_are_reset() {
+    local cid deadline script peer=build/linux-programs/vsock-peer
+    script='modprobe vmw_vsock_virtio_transport; mkfifo /tmp/f; vsock-peer echo 1234 & (echo "== connected"; exec sleep 100000) >/tmp/f &
+        vsock-peer cat 2 4321 </tmp/f; echo "== lost"; wait'
+    "$peer" echo 4321 &
+    skiff -m 256 -display none -serial "file:$console" -timeout 300 -snapshot-at "line=== connected,file=$work/t" \
+        -kernel build/linux/vmlinuz -initrd build/linux/initramfs.cpio.gz -device vhost-vsock-pci,id=vs,guest-cid=7 \
+        -append "console=ttyS0 quiet skiff.run=sh:$(printf '%s' "$script" | base64 -w0)"
+    expect_status 0
+    for cid in 8 9; do
+        : >"$work/console.$cid"
+        "$SKIFF" -clone "$work/t,cid=$cid" -display none -serial "file:$work/console.$cid" </dev/null >"$work/log.$cid" 2>&1 &
+    done
+    deadline=$((SECONDS + $(seconds 200)))
+    for cid in 8 9; do
+        until answered "$cid"; do
+            [ $SECONDS -lt $deadline ] || fail "clone $cid does not answer: $(cat "$work/log.$cid" "$work/console.$cid")"
+            sleep 0.1
+        done
+        wait_lost "$cid"
+    done
+    answered 8 || fail 'the first clone does not answer beside the second'
+    ! answered 7 || fail "somebody has the template's address"
+}
+
 kernel=(-display none -S -kernel build/linux/vmlinuz)
 
 test_an_address_belongs_to_one_guest() {
