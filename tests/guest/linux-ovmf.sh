@@ -179,6 +179,15 @@ test_variables_are_kept_over_runs_and_a_kill_and_are_valid_for_QEMU_both_ways() 
     expect_output '88 77 66 55'
 }
 
+test_variables_go_back_with_a_guest_that_is_saved_and_restored_under_load() {
+    command -v qemu-system-x86_64 >/dev/null || skip "no qemu-system-x86_64"
+    [ -r "$code" ] || skip "$code is missing: tests/install-deps test"
+    tests/lab/lab --steady --timeout "$(seconds 5000)" --retries 1 --disk 8G -- tests/guest/linux-snapshot.sh ovmf </dev/null >"$output" 2>&1 ||
+        fail "$(cat "$output")"
+    grep '^# ' "$output" >&"$report"
+    refute_output '# SKIP'
+}
+
 test_a_kernel_boots_from_an_EFI_partition_on_virtio_blk() {
     make_boot_disk
     lab lab_boot "$work/boot" -device virtio-blk-pci,drive=disk,bootindex=0
@@ -207,4 +216,5 @@ test_Debian_boots_to_its_login_by_BIOS() {
     expect_output '^booted-by-bios'
 }
 
+exec {report}>&1
 run_tests

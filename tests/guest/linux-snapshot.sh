@@ -3,8 +3,8 @@
 # tier: lab
 # timeout: 900
 # Debian's unmodified kernel under load, saved and restored: processors, a disk that fio (or dd) verifies, a TCP connection
-# through the host's vhost-net. linux_snapshot.py has the load, and what has to be true. With the argument "ovmf" the guest is
-# booted by OVMF and sets its variables, too; linux-ovmf.sh has a lab for that.
+# through the host's vhost-net. linux_snapshot.py has the load, and what has to be true. With the argument "ovmf" the
+# guest is booted by OVMF and sets its variables, too: in a lab of `tests/lab/lab --steady --disk 8G`, see linux-ovmf.sh.
 [ -n "${NET_NAMESPACE-}" ] || NET_NAMESPACE=yes exec unshare -n "$0" "$@"
 . "$(dirname "$0")/common.bash"
 . "$(dirname "$0")/linux-fio.bash"
