@@ -100,7 +100,10 @@ typedef struct LifeConfig {
     char *load_state;   /* -loadstate, -restore; NULL: the machine starts at power-on */
     char *load_tag;     /* -loadvm */
     bool map_state;     /* -restore, -clone: memory is mapped from the file */
-    bool new_macs;      /* -clone mac=random */
+    bool
+        no_prefault; /* -prefault off: it is not read in the background; without -prefault, -clone */
+    bool prefault;   /* -prefault on */
+    bool new_macs;   /* -clone mac=random */
 } LifeConfig;
 
 /* The process. */

@@ -23,6 +23,7 @@
 #include "vmm/sandbox/sandbox.h"
 #include "vmm/exec/exec_vm.h"
 #include "vmm/cmdline/restore_args.h"
+#include "vmm/snapshot/prefault.h"
 #include "vmm/snapshot/snapshot_job.h"
 #include "vmm/snapshot/state_load.h"
 #include "vmm/template/template.h"
@@ -170,6 +171,7 @@ static void main_start(void *opaque)
     if (ok) {
         daemon_report(EXIT_STATUS_OK);
         co_vm_resume(&m->vm.run); /* unless a debugger has connected meanwhile */
+        prefault_start();
     } else {
         m->build_error = g_strdup(error->message);
     }

@@ -6,13 +6,17 @@
  *
  * With `dirty=SIZE` every CPU also walks its share of that much RAM, writes the number of its round
  * to each page and checks that the round before is still there; a page that lost a write fails the
- * guest. Used to test snapshots and migration.
+ * guest. With `fill=SIZE` it first fills that much other RAM with numbers, and leaves it alone from then
+ * on. Used to test snapshots and migration.
  */
 #include "lib/guest.h"
 #include "lib/clock.h"
 #include "lib/memory.h"
+#include "lib/random.h"
 #include "lib/smp.h"
 
+#define FOUR_GIB (1ul << 32)
+#define FILL_SPARES (1ul << 20)
 #define WORDS_PER_PAGE (MEMORY_PAGE_SIZE / sizeof(uint64_t))
 
 typedef struct CountCpu {
@@ -92,6 +96,38 @@ static void count_forever(void *arg)
     }
 }
 
+static void fill_range(uint64_t base, uint64_t size)
+{
+    uint64_t *word = (uint64_t *)base;
+    for (uint64_t i = 0; i < size / sizeof(*word); i++) {
+        word[i] = random_mix(base + i);
+    }
+}
+
+/* What is left below 4 GiB but some for the page tables, then what is above. */
+static void fill(uint64_t size)
+{
+    uint64_t below = memory_left() & -MEMORY_PAGE_SIZE;
+    below = below > FILL_SPARES ? below - FILL_SPARES : 0;
+    below = size < below ? size : below;
+    if (below) {
+        fill_range((uint64_t)memory_alloc(below, MEMORY_PAGE_SIZE), below);
+    }
+    size -= below;
+    for (unsigned i = 0; i < bootinfo.range_count && size; i++) {
+        const BootRange *r = &bootinfo.ranges[i];
+        if (r->type == BOOTINFO_TYPE_RAM && r->base >= FOUR_GIB) {
+            uint64_t part = size < r->size ? size : r->size;
+            memory_map(r->base, part);
+            fill_range(r->base, part);
+            size -= part;
+        }
+    }
+    if (size) {
+        guest_refuse(EXIT_USAGE, "no RAM left for %lu bytes of fill=", size);
+    }
+}
+
 void guest_main(void)
 {
     memset(shared, 0, sizeof(*shared));
@@ -101,6 +137,7 @@ void guest_main(void)
     if (shared->dirty_size) {
         shared->dirty_base = (uint64_t)memory_alloc(shared->dirty_size, MEMORY_PAGE_SIZE);
     }
+    fill(bootinfo_get_number("fill", 0) & -MEMORY_PAGE_SIZE);
     tick_ns = bootinfo_get_number("ms", 1000) * CLOCK_NS_PER_MS;
     printf("count: cpus=%u dirty=%lu counters=0x%lx\n", shared->cpu_count, shared->dirty_size,
            (uint64_t)shared->cpus);

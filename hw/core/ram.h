@@ -30,8 +30,8 @@ typedef struct RamBlock {
     bool read_only; /* ROM: the guest and DMA only read it */
     bool
         of_file; /* a private mapping of a file, after a load: pages that are given back would have its contents */
-    int fd; /* memfd behind it, or -1 */
-    uint64_t fd_offset;
+    int fd;             /* memfd behind it, or -1 */
+    uint64_t fd_offset; /* of the block in the memfd; with of_file in that file */
     const char *name;
     _Atomic uint64_t *dirty; /* a bit for each page; allocated by the first guest_ram_log_start() */
 } RamBlock;

@@ -2,6 +2,7 @@
 #include "migration/ram/capture_fork.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <linux/sched.h>
 #include <poll.h>
@@ -17,6 +18,7 @@
 struct CaptureFork {
     const GuestRam *ram;
     int pid, pidfd;
+    int mem; /* the child's memory as a file; -1: there is no /proc */
     int64_t pause_ns;
 };
 
@@ -148,18 +150,30 @@ __attribute__((no_sanitize("thread"))) static int capture_fork_clone(CaptureFork
     return ret;
 }
 
+/* process_vm_readv() pins what it reads, and the kernel first gives the child a copy of each page that it shares, for
+ * ever: a save would take the memory of the guest twice. A read of /proc/PID/mem does not pin. */
+static void capture_fork_open_memory(CaptureFork *c)
+{
+    char path[sizeof("/proc/-2147483648/mem")];
+    g_snprintf(path, sizeof(path), "/proc/%d/mem", c->pid);
+    c->mem = open(path, O_RDONLY | O_CLOEXEC);
+}
+
 CaptureFork *capture_fork_begin(const GuestRam *ram, GError **error)
 {
     if (!capture_fork_possible(ram, error)) {
         return NULL;
     }
     CaptureFork *c = g_new0(CaptureFork, 1);
-    *c = (CaptureFork){.ram = ram, .pid = -1, .pidfd = -1};
+    *c = (CaptureFork){.ram = ram, .pid = -1, .pidfd = -1, .mem = -1};
     uint8_t byte;
     int parent = (int)syscall(SYS_pidfd_open, getpid(), 0);
     int ret = parent < 0 ? -errno : capture_fork_clone(c, parent);
     if (parent >= 0) {
         close(parent);
+    }
+    if (ret == 0) {
+        capture_fork_open_memory(c);
     }
     if (ret == 0 && ram->count > 0) {
         ret = capture_fork_read(c, 0, 0, &byte, 1);
@@ -181,9 +195,10 @@ int capture_fork_read(void *opaque, unsigned block, uint64_t offset, void *buf, 
     uint8_t *from = c->ram->blocks[block].host + offset, *to = buf;
     while (len > 0) {
         struct iovec local = {to, len}, remote = {from, len};
-        ssize_t got = process_vm_readv(c->pid, &local, 1, &remote, 1, 0);
+        ssize_t got = c->mem >= 0 ? pread(c->mem, to, len, (off_t)(uintptr_t)from)
+                                  : process_vm_readv(c->pid, &local, 1, &remote, 1, 0);
         if (got <= 0) {
-            return got == 0 ? -EIO : -errno;
+            return got == 0 ? -ESRCH : -errno;
         }
         from += got;
         to += got;
@@ -227,6 +242,9 @@ void capture_fork_free(CaptureFork *c)
         return;
     }
     capture_fork_end(c);
+    if (c->mem >= 0) {
+        close(c->mem);
+    }
     if (c->pidfd >= 0) {
         siginfo_t info;
         /* Until here the child's id is its own, also after its end. */

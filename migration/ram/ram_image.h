@@ -74,6 +74,9 @@ typedef struct RamImageSave {
     /* Called in workers, several at a time. */
     RamImageReadFn *read;
     void *opaque;
+    /* Not NULL: pages are written from here, without a copy, instead of those that `read` gives. They may change meanwhile, also
+     * between the test for zeroes and the write, as long as a later pass copies those that do. */
+    const GuestRam *in_place;
     bool target_is_zero;        /* the file reads as zeroes: zero pages need no write */
     _Atomic bool cancelled;     /* set by any thread: the save ends with -ECANCELED */
     _Atomic uint64_t done;      /* bytes of RAM handled, in all passes */
@@ -84,7 +87,7 @@ typedef struct RamImageSave {
     bool (*urgent)(void *opaque, unsigned *block, uint64_t *offset);
 } RamImageSave;
 
-/* Writes the image, in the home of @s->blk, with bounded memory: four buffers of 1 MiB and the maps.
+/* Writes the image, in the home of @s->blk, with bounded memory: the maps, and six buffers of 2 MiB if there is a copy.
  * Sets map_crc. 0 or -errno; then the file holds no valid image. Returns when no request is in flight. */
 int ram_image_co_save(RamImageSave *s, RamImage *image) coroutine_fn RUNS_IN_IOTHREAD;
 

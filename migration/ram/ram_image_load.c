@@ -12,50 +12,48 @@ typedef struct RamImageLoad {
     const GuestRam *ram;
 } RamImageLoad;
 
-/* In a worker: the piece's data, or zeroes, into RAM. Pages that are equal are left alone, so that zero pages of a
- * fresh machine need no memory. */
-static int ram_load_store(void *opaque)
+/* In a worker: pages that are zero in the image. Those that are zero in RAM are left alone, so that they need no memory in
+ * a fresh machine. */
+static int ram_load_zero(void *opaque)
 {
     RamPiece *p = opaque;
     enter_worker();
     const RamImageLoad *l = p->streams->opaque;
     const RamBlock *b = &l->ram->blocks[p->block];
     for (uint32_t i = 0; i < p->pages; i++) {
-        uint64_t at = (uint64_t)i * GUEST_RAM_PAGE;
-        uint8_t *to = b->host + p->offset + at;
-        if (ram_map_test(p->map, i)) {
-            if (memcmp(to, p->buf + at, GUEST_RAM_PAGE) == 0) {
-                continue;
-            }
-            memcpy(to, p->buf + at, GUEST_RAM_PAGE);
-        } else {
-            if (bytes_are_zero(to, GUEST_RAM_PAGE)) {
-                continue;
-            }
-            memset(to, 0, GUEST_RAM_PAGE);
+        uint64_t at = p->offset + (uint64_t)i * GUEST_RAM_PAGE;
+        if (!ram_map_test(p->map, i) && !bytes_are_zero(b->host + at, GUEST_RAM_PAGE)) {
+            memset(b->host + at, 0, GUEST_RAM_PAGE);
+            guest_ram_mark(l->ram, b->gpa + at, GUEST_RAM_PAGE);
         }
-        guest_ram_mark(l->ram, b->gpa + p->offset + at, GUEST_RAM_PAGE);
     }
     return 0;
+}
+
+static bool ram_load_has_zeroes(const RamPiece *p)
+{
+    return !ram_map_test(p->map, 0) || ram_map_run_end(p->map, p->pages, 0) < p->pages;
+}
+
+static coroutine_fn int ram_load_data(RamPiece *p, uint32_t first, uint32_t end)
+{
+    const RamImageLoad *l = p->streams->opaque;
+    enter_iothread(blk_home(l->blk));
+    const RamImageBlock *b = &p->streams->image->blocks[p->block];
+    const RamBlock *to = &l->ram->blocks[p->block];
+    uint64_t at = p->offset + (uint64_t)first * GUEST_RAM_PAGE;
+    struct iovec iov = {to->host + at, (size_t)(end - first) * GUEST_RAM_PAGE};
+    int ret = blk_co_preadv(l->blk, l->offset + b->data_offset + at, iov.iov_len, &iov, 1, 0);
+    guest_ram_mark(l->ram, to->gpa + at, iov.iov_len);
+    return ret;
 }
 
 static coroutine_fn int ram_load_piece(RamPiece *p)
 {
     const RamImageLoad *l = p->streams->opaque;
     enter_iothread(blk_home(l->blk));
-    const RamImageBlock *b = &p->streams->image->blocks[p->block];
-    int ret = 0;
-    for (uint32_t i = 0; i < p->pages && ret == 0;) {
-        uint32_t end = ram_map_run_end(p->map, p->pages, i);
-        uint64_t from = (uint64_t)i * GUEST_RAM_PAGE;
-        struct iovec iov = {p->buf + from, (uint64_t)(end - i) * GUEST_RAM_PAGE};
-        if (ram_map_test(p->map, i)) {
-            ret = blk_co_preadv(l->blk, l->offset + b->data_offset + p->offset + from, iov.iov_len,
-                                &iov, 1, 0);
-        }
-        i = end;
-    }
-    return ret != 0 ? ret : co_run_in_worker(ram_load_store, p);
+    int ret = ram_load_has_zeroes(p) ? co_run_in_worker(ram_load_zero, p) : 0;
+    return ret != 0 ? ret : ram_piece_co_runs(p, p->map, ram_load_data);
 }
 
 static bool ram_load_fails(GError **error, int ret)
@@ -167,6 +165,7 @@ static int ram_map_block(const RamMap *m, unsigned i)
     }
     madvise(host, b->size, MADV_DONTDUMP); /* as of other guest memory */
     b->of_file = true;
+    b->fd_offset = (uint64_t)at;
     return 0;
 }
 

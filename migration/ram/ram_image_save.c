@@ -7,28 +7,20 @@
 
 /* ---- one piece ---- */
 
-/* The next run of set bits from *@end on. False: there is none. */
-static bool ram_save_next_run(const RamPiece *p, const uint64_t *bits, uint32_t *first,
-                              uint32_t *end)
+/* The piece as it is written. */
+static const uint8_t *ram_save_bytes(const RamPiece *p)
 {
-    uint32_t at = *end;
-    while (at < p->pages && !ram_map_test(bits, at)) {
-        at++;
-    }
-    if (at == p->pages) {
-        return false;
-    }
-    *first = at;
-    *end = ram_map_run_end(bits, p->pages, at);
-    return true;
+    const RamImageSave *s = p->streams->opaque;
+    return s->in_place != NULL ? s->in_place->blocks[p->block].host + p->offset : p->buf;
 }
 
 /* Sorts the wanted pages of a run, which have been read. A page that is zero in the file already is left alone. */
 static void ram_save_sort(RamPiece *p, uint32_t first, uint32_t end)
 {
     const RamImageSave *s = p->streams->opaque;
+    const uint8_t *bytes = ram_save_bytes(p);
     for (uint32_t i = first; i < end; i++) {
-        if (!bytes_are_zero(p->buf + (size_t)i * GUEST_RAM_PAGE, GUEST_RAM_PAGE)) {
+        if (!bytes_are_zero(bytes + (size_t)i * GUEST_RAM_PAGE, GUEST_RAM_PAGE)) {
             ram_map_set(p->map, i);
             ram_map_set(p->data, i);
         } else if (ram_map_test(p->map, i) || (p->streams->wanted == NULL && !s->target_is_zero)) {
@@ -38,7 +30,7 @@ static void ram_save_sort(RamPiece *p, uint32_t first, uint32_t end)
     }
 }
 
-/* In a worker: copies the wanted pages out of the machine. */
+/* In a worker: copies the wanted pages out of the machine, unless they are written in place, and sorts them. */
 static int ram_save_read(void *opaque)
 {
     RamPiece *p = opaque;
@@ -46,9 +38,11 @@ static int ram_save_read(void *opaque)
     const RamImageSave *s = p->streams->opaque;
     memset(p->data, 0, sizeof(p->data));
     memset(p->zero, 0, sizeof(p->zero));
-    for (uint32_t first, end = 0; ram_save_next_run(p, p->wanted, &first, &end);) {
+    for (uint32_t first, end = 0; ram_piece_next_run(p, p->wanted, &first, &end);) {
         size_t at = (size_t)first * GUEST_RAM_PAGE, size = (size_t)(end - first) * GUEST_RAM_PAGE;
-        int ret = s->read(s->opaque, p->block, p->offset + at, p->buf + at, size);
+        int ret = s->in_place != NULL
+                      ? 0
+                      : s->read(s->opaque, p->block, p->offset + at, p->buf + at, size);
         if (ret != 0) {
             return ret;
         }
@@ -74,29 +68,34 @@ static uint64_t ram_save_want(RamPiece *p)
     return count;
 }
 
-static coroutine_fn RUNS_IN_IOTHREAD int ram_save_run(RamImageSave *s, RamPiece *p, bool zero,
-                                                      uint32_t first, uint32_t end)
+static uint64_t ram_save_place(const RamPiece *p, uint32_t first)
 {
+    const RamImageSave *s = p->streams->opaque;
     const RamImageBlock *b = &p->streams->image->blocks[p->block];
-    uint64_t from = (uint64_t)first * GUEST_RAM_PAGE,
-             bytes = (uint64_t)(end - first) * GUEST_RAM_PAGE;
-    uint64_t at = s->offset + b->data_offset + p->offset + from;
-    if (zero) {
-        return blk_co_write_zeroes(s->blk, at, bytes, BLOCK_REQ_MAY_UNMAP);
-    }
-    struct iovec iov = {p->buf + from, bytes};
-    s->data += bytes;
-    return blk_co_pwritev(s->blk, at, bytes, &iov, 1, 0);
+    return s->offset + b->data_offset + p->offset + (uint64_t)first * GUEST_RAM_PAGE;
 }
 
-static coroutine_fn RUNS_IN_IOTHREAD int ram_save_runs(RamImageSave *s, RamPiece *p, bool zero)
+static coroutine_fn int ram_save_zeroes(RamPiece *p, uint32_t first, uint32_t end)
 {
-    int ret = 0;
-    for (uint32_t first, end = 0;
-         ret == 0 && ram_save_next_run(p, zero ? p->zero : p->data, &first, &end);) {
-        ret = s->cancelled ? -ECANCELED : ram_save_run(s, p, zero, first, end);
+    const RamImageSave *s = p->streams->opaque;
+    enter_iothread(blk_home(s->blk));
+    return s->cancelled
+               ? -ECANCELED
+               : blk_co_write_zeroes(s->blk, ram_save_place(p, first),
+                                     (uint64_t)(end - first) * GUEST_RAM_PAGE, BLOCK_REQ_MAY_UNMAP);
+}
+
+static coroutine_fn int ram_save_data(RamPiece *p, uint32_t first, uint32_t end)
+{
+    RamImageSave *s = p->streams->opaque;
+    enter_iothread(blk_home(s->blk));
+    const uint8_t *bytes = ram_save_bytes(p) + (size_t)first * GUEST_RAM_PAGE;
+    struct iovec iov = {(uint8_t *)(uintptr_t)bytes, (size_t)(end - first) * GUEST_RAM_PAGE};
+    if (s->cancelled) {
+        return -ECANCELED;
     }
-    return ret;
+    s->data += iov.iov_len;
+    return blk_co_pwritev(s->blk, ram_save_place(p, first), iov.iov_len, &iov, 1, 0);
 }
 
 static coroutine_fn int ram_save_piece(RamPiece *p)
@@ -108,8 +107,8 @@ static coroutine_fn int ram_save_piece(RamPiece *p)
         return 0;
     }
     int ret = co_run_in_worker(ram_save_read, p);
-    ret = ret != 0 ? ret : ram_save_runs(s, p, true);
-    ret = ret != 0 ? ret : ram_save_runs(s, p, false);
+    ret = ret != 0 ? ret : ram_piece_co_runs(p, p->zero, ram_save_zeroes);
+    ret = ret != 0 ? ret : ram_piece_co_runs(p, p->data, ram_save_data);
     s->done += wanted * GUEST_RAM_PAGE;
     return ret;
 }
@@ -143,8 +142,11 @@ int ram_image_co_begin(RamImageSave *s, RamImage *image)
 {
     g_assert(s->streams == NULL);
     s->streams = g_new0(RamStreams, 1);
-    *s->streams = (RamStreams){
-        .image = image, .co_run = ram_save_piece, .opaque = s, .cancelled = &s->cancelled};
+    *s->streams = (RamStreams){.image = image,
+                               .co_run = ram_save_piece,
+                               .opaque = s,
+                               .buffered = s->in_place == NULL,
+                               .cancelled = &s->cancelled};
     if (blk_size(s->blk) < s->offset || blk_size(s->blk) - s->offset < image->bytes) {
         return -ENOSPC;
     }

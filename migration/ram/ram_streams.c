@@ -20,6 +20,73 @@ uint32_t ram_streams_map_crc(const RamStreams *s, unsigned block)
     return (uint32_t)crc32_z(0, (const uint8_t *)s->pages.maps[block], bytes);
 }
 
+/* ---- runs ---- */
+
+bool ram_piece_next_run(const RamPiece *p, const uint64_t *bits, uint32_t *first, uint32_t *end)
+{
+    uint32_t at = *end;
+    while (at < p->pages && !ram_map_test(bits, at)) {
+        at++;
+    }
+    if (at == p->pages) {
+        return false;
+    }
+    *first = at;
+    *end = ram_map_run_end(bits, p->pages, at);
+    return true;
+}
+
+typedef struct RamRuns {
+    RamPiece *piece;
+    const uint64_t *bits;
+    RamRunFn *fn;
+    uint32_t first, end; /* the next run */
+    bool more;
+    unsigned running; /* coroutines */
+    int ret;
+    CoQueue ended;
+} RamRuns;
+
+static void ram_runs_one(void *opaque)
+{
+    RamRuns *r = opaque;
+    enter_coroutine();
+    enter_iothread(co_context(co_self()));
+    while (r->more && r->ret == 0) {
+        uint32_t first = r->first, end = r->end;
+        r->more = ram_piece_next_run(r->piece, r->bits, &r->first, &r->end);
+        int ret = r->fn(r->piece, first, end);
+        r->ret = r->ret != 0 ? r->ret : ret;
+    }
+    if (--r->running == 0) {
+        co_queue_wake_all(&r->ended);
+    }
+}
+
+int ram_piece_co_runs(RamPiece *p, const uint64_t *bits, RamRunFn *fn)
+{
+    RamRuns r = {.piece = p, .bits = bits, .fn = fn};
+    co_queue_init(&r.ended);
+    r.more = ram_piece_next_run(p, bits, &r.first, &r.end);
+    if (!r.more) {
+        return 0;
+    }
+    uint32_t first = r.first, end = r.end;
+    r.more = ram_piece_next_run(p, bits, &r.first, &r.end);
+    for (unsigned i = 1; r.more && i < RAM_RUNS; i++) {
+        r.running++;
+        co_start(co_context(co_self()), ram_runs_one, &r);
+    }
+    int ret = fn(p, first, end); /* most pieces have one run */
+    r.ret = r.ret != 0 ? r.ret : ret;
+    while (r.running > 0) {
+        co_queue_wait(&r.ended, "runs of pages");
+    }
+    return r.ret;
+}
+
+/* ---- pieces ---- */
+
 static void ram_streams_give(const RamStreams *s, RamPiece *p, unsigned block, uint64_t offset)
 {
     p->block = block;
@@ -95,8 +162,9 @@ static void ram_streams_one(void *opaque)
     RamStreams *s = opaque;
     enter_coroutine();
     enter_iothread(co_context(co_self()));
-    RamPiece p = {.streams = s, .buf = aligned_alloc(GUEST_RAM_PAGE, RAM_PIECE)};
-    if (p.buf == NULL) {
+    RamPiece p = {.streams = s};
+    p.buf = s->buffered ? aligned_alloc(GUEST_RAM_PAGE, RAM_PIECE) : NULL;
+    if (s->buffered && p.buf == NULL) {
         s->ret = s->ret != 0 ? s->ret : -ENOMEM;
     }
     while (ram_streams_next(s, &p)) {

@@ -85,6 +85,8 @@ test_options_of_QEMU_that_skiff_lacks() {
     with '/no/such/state' -clone /no/such/state
     with "'/dev/null'" -clone /dev/null,mac=random
     with 'one state' -clone a -restore b
+    refuse 'needs an argument' -prefault
+    refuse "-prefault: " -prefault later
     refuse 'needs an argument' -clone
     refuse "option 'file' is missing" -clone mac=random
     refuse 'expects one of same, random' -clone a,mac=52:54:00:12:34:56

@@ -239,6 +239,29 @@ test_a_machine_is_restored_by_one_word() {
     expect_status 0
 }
 
+# What the file has of memory, and not its holes.
+test_memory_is_read_in_the_background() {
+    local options
+    machine fill=32M
+    start_machine
+    save "$work/state"
+    for options in '-prefault on' '-sandbox on'; do
+        # shellcheck disable=SC2086 # an option and its value
+        start_skiff -restore "$work/state" -monitor stdio -trace prefault_end $options
+        wait_output 'prefault_end bytes=3[3-9][0-9]{6} '
+        wait_output '^tick '
+        monitor quit
+        wait_skiff
+        expect_status 0
+    done
+    start_skiff -restore "$work/state" -monitor stdio -trace prefault_end -prefault off
+    wait_output '^tick '
+    monitor quit
+    wait_skiff
+    expect_status 0
+    ! printed prefault_end || fail 'memory is read with -prefault off'
+}
+
 test_a_restored_machine_is_saved_again() {
     local round
     machine dirty=16M

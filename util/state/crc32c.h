@@ -9,5 +9,7 @@
 
 /* Continues @crc, which is 0 at the start, over @size bytes. */
 uint32_t crc32c(uint32_t crc, const void *data, size_t size) ANY_THREAD;
+/* The same without the processor's instruction; for tests. */
+uint32_t crc32c_plain(uint32_t crc, const void *data, size_t size) ANY_THREAD;
 
 #endif

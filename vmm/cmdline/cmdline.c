@@ -88,6 +88,10 @@ static const CmdlineOption cmdline_options[] = {
      0}, /* main() has put the saved options before it */
     {"clone", "file[,mac=random][,cid=n]",
      "as -restore, for many at once: what it writes to disks is lost at exit", cmdline_clone, 0},
+    {"prefault", "on|off",
+     "with -restore and -clone, read memory in the background while the guest runs; default: on "
+     "with -restore",
+     cmdline_prefault, 0},
     {"no-reboot", NULL, "exit instead of resetting", cmdline_flag, FIELD(life.no_reboot)},
     {"no-shutdown", NULL, "stop instead of exiting on power-off", cmdline_flag,
      FIELD(life.no_shutdown)},
@@ -140,9 +144,10 @@ static const CmdlineOption cmdline_options[] = {
 
 /* Of the process, not of the machine: VmConfig.options is without them. */
 static const char *const cmdline_process_options[] = {
-    "D",       "clone",    "S",       "daemonize", "echr",        "exec",    "gdb",   "loadstate",
-    "loadvm",  "mon",      "monitor", "msg",       "notify",      "pidfile", "qmp",   "qmp-pretty",
-    "restore", "run-with", "s",       "sandbox",   "snapshot-at", "timeout", "trace", NULL};
+    "D",           "clone",   "S",          "daemonize", "echr",     "exec",   "gdb",
+    "loadstate",   "loadvm",  "mon",        "monitor",   "msg",      "notify", "pidfile",
+    "prefault",    "qmp",     "qmp-pretty", "restore",   "run-with", "s",      "sandbox",
+    "snapshot-at", "timeout", "trace",      NULL};
 
 /* The first of the names of one option. */
 static const char *cmdline_canonical_name(const char *name)

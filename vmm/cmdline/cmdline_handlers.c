@@ -223,6 +223,18 @@ bool cmdline_restore(VmConfig *config, const char *name, const char *value, GErr
     return true;
 }
 
+bool cmdline_prefault(VmConfig *config, const char *name, const char *value, GError **error)
+{
+    bool on;
+    if (!opt_parse_bool(value, &on, error)) {
+        g_prefix_error(error, "-%s: ", name);
+        return false;
+    }
+    config->life.prefault = on;
+    config->life.no_prefault = !on;
+    return true;
+}
+
 bool cmdline_clone(VmConfig *config, const char *name, const char *value, GError **error)
 {
     CloneOptions c;

@@ -54,6 +54,7 @@ CmdlineHandler cmdline_display;
 CmdlineHandler cmdline_only_none;
 CmdlineHandler cmdline_restore;
 CmdlineHandler cmdline_clone;
+CmdlineHandler cmdline_prefault;
 CmdlineHandler cmdline_exec;
 CmdlineHandler cmdline_exec_port;
 CmdlineHandler cmdline_timeout;

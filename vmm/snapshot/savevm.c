@@ -231,7 +231,8 @@ static RUNS_IN_MAIN void savevm_begin(Vm *vm, StateTarget *target)
     savevm_move(savevm.state, SAVEVM_ACTIVE);
 }
 
-bool savevm_co_start(Vm *vm, const char *path, GError **error)
+static coroutine_fn RUNS_IN_MAIN bool savevm_start(Vm *vm, const char *path, bool cached,
+                                                   GError **error)
 {
     if (savevm.state == SAVEVM_ACTIVE || savevm.state == SAVEVM_COMPLETED || vm->life.quitting) {
         g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_EXIST,
@@ -249,6 +250,9 @@ bool savevm_co_start(Vm *vm, const char *path, GError **error)
         if (target == NULL) {
             return false;
         }
+        if (cached) {
+            state_target_keep_cached(target);
+        }
     }
     savevm_begin(vm, target);
     GError *failure = NULL;
@@ -259,6 +263,16 @@ bool savevm_co_start(Vm *vm, const char *path, GError **error)
     }
     co_start(vm->ctx, savevm_run, NULL);
     return true;
+}
+
+bool savevm_co_start(Vm *vm, const char *path, GError **error)
+{
+    return savevm_start(vm, path, false, error);
+}
+
+bool savevm_co_start_cached(Vm *vm, const char *path, GError **error)
+{
+    return savevm_start(vm, path, true, error);
 }
 
 void savevm_co_wait(void)

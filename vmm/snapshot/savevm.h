@@ -49,6 +49,8 @@ typedef struct SavevmInfo {
  * saves no memory: it only stops the VM, for snapshots of its disks. False + error: a save is under way or
  * waits for savevm-end, or the file is not usable. */
 bool savevm_co_start(Vm *vm, const char *path, GError **error) coroutine_fn RUNS_IN_MAIN;
+/* The same; the file is in the page cache afterwards, for machines that will soon map it. */
+bool savevm_co_start_cached(Vm *vm, const char *path, GError **error) coroutine_fn RUNS_IN_MAIN;
 /* COMPLETED: starts the VM if it ran. ACTIVE: cancels, and waits until the VM is as before, for at most
  * SAVEVM_CANCEL_NS. False + error: there is no save. */
 bool savevm_co_end(Vm *vm, GError **error) coroutine_fn RUNS_IN_MAIN;

@@ -7,6 +7,7 @@
 #include "hw/virtio/virtio_net.h"
 #include "migration/state_file.h"
 #include "vmm/snapshot/machine_state.h"
+#include "vmm/snapshot/prefault.h"
 #include "vmm/snapshot/state_open.h"
 
 static void state_load_stream_at_home(void *opaque)
@@ -121,8 +122,11 @@ static coroutine_fn RUNS_IN_MAIN BlockNode *state_load_open(Vm *vm, const StateL
                                                             GError **error)
 {
     g_autofree char *same = g_strdup_printf("/proc/self/fd/%d", l->fd);
-    return state_co_open(l->fd >= 0 ? same : l->path, backends_default_home(&vm->backends), false,
-                         error);
+    const StateOpen how = {
+        .home = backends_default_home(&vm->backends),
+        .direct = l->fd < 0 && !state_co_is_cached(l->path, STATE_FILE_RAM_OFFSET),
+    };
+    return state_co_open(l->fd >= 0 ? same : l->path, &how, error);
 }
 
 static coroutine_fn RUNS_IN_MAIN bool state_load_run(Vm *vm, StateLoad *l, GError **error)
@@ -156,6 +160,10 @@ bool state_load_co(Vm *vm, const char *path, bool map, GError **error)
         co_run_in_worker(state_load_open_fd, &l);
     }
     bool ok = state_load_run(vm, &l, &failure);
+    const LifeConfig *life = &vm->config->life;
+    if (ok && l.fd >= 0 && !life->no_prefault && (life->prefault || !vm->config->backends.clone)) {
+        prefault_prepare(vm, l.fd);
+    }
     if (l.fd >= 0) {
         co_run_in_worker(state_load_close_fd, &l);
     }

@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/snapshot/state_open.h"
 
+#include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #include "block/nbd/nbd_client_name.h"
 #include "util/opts/opts.h"
 
@@ -33,14 +37,83 @@ static OptDict *state_describe(const char *name, GError **error)
     return o;
 }
 
-BlockNode *state_co_open(const char *name, AioContext *home, bool writable, GError **error)
+/* Ways to open a path, the fastest first. */
+static const struct StateWay {
+    const char *direct, *aio;
+} state_ways[] = {{"on", "io_uring"}, {"on", "threads"}, {"off", "threads"}};
+
+#define STATE_WAYS G_N_ELEMENTS(state_ways)
+
+/* @way NULL: as its options say. */
+static coroutine_fn RUNS_IN_MAIN BlockNode *
+state_open_as(const char *name, const StateOpen *how, const struct StateWay *way, GError **error)
 {
     OptDict *o = state_describe(name, error);
     if (o == NULL) {
         return NULL;
     }
-    opt_dict_set_default(o, "read-only", writable ? "off" : "on");
-    BlockNode *node = block_co_open(o, home, error);
+    if (way != NULL) {
+        opt_dict_set(o, "cache.direct", way->direct);
+        opt_dict_set(o, "file.aio", way->aio);
+    }
+    opt_dict_set_default(o, "read-only", how->writable ? "off" : "on");
+    BlockNode *node = block_co_open(o, how->home, error);
     opt_dict_free(o);
     return node;
+}
+
+BlockNode *state_co_open(const char *name, const StateOpen *how, GError **error)
+{
+    if (!state_name_is_path(name)) {
+        return state_open_as(name, how, NULL, error);
+    }
+    BlockNode *node = NULL;
+    for (unsigned i = how->direct ? 0 : STATE_WAYS - 1; i < STATE_WAYS && node == NULL; i++) {
+        node = state_open_as(name, how, &state_ways[i], i < STATE_WAYS - 1 ? NULL : error);
+    }
+    return node;
+}
+
+/* ---- the page cache ---- */
+
+#define STATE_SYS_CACHESTAT                                                                        \
+    451L /* cachestat(2), from Linux 6.5 on; older C libraries have no name for it */
+
+/* Of the kernel's interface. */
+struct StateCacheRange {
+    uint64_t offset, length; /* 0: to the end */
+};
+
+struct StateCacheCounts {
+    uint64_t cached, dirty, writeback, evicted, recently_evicted; /* pages */
+};
+
+typedef struct StateCached {
+    const char *path;
+    uint64_t offset;
+} StateCached;
+
+/* 1: it is. */
+static int state_count_cached(void *opaque)
+{
+    enter_worker();
+    const StateCached *c = opaque;
+    struct StateCacheRange range = {.offset = c->offset};
+    struct StateCacheCounts counts = {0};
+    struct stat st;
+    int fd = open(c->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    bool cached = fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
+                  syscall(STATE_SYS_CACHESTAT, fd, &range, &counts, 0u) == 0;
+    if (fd >= 0) {
+        close(fd);
+    }
+    /* Pages of holes that were read are in the cache, too; those who read a file read all of it. */
+    uint64_t used = cached ? (uint64_t)st.st_blocks * 512 / (uint64_t)sysconf(_SC_PAGESIZE) : 0;
+    return cached && counts.cached > used / 2;
+}
+
+bool state_co_is_cached(const char *path, uint64_t offset)
+{
+    StateCached c = {path, offset};
+    return state_name_is_path(path) && co_run_in_worker(state_count_cached, &c) == 1;
 }

@@ -8,8 +8,19 @@
 
 /* Whether @name is a path: of a file, which can be made, or of a block device. */
 bool state_name_is_path(const char *name) ANY_THREAD;
-/* Opens it in @home. NULL + @error. The caller owns the reference. */
-BlockNode *state_co_open(const char *name, AioContext *home, bool writable, GError **error)
+typedef struct StateOpen {
+    AioContext *home;
+    bool writable;
+    /* Of a path: O_DIRECT and io_uring where there are these, else without. Much data goes between memory and disk without
+     * a copy, and does not push other files out of the page cache. */
+    bool direct;
+} StateOpen;
+
+/* Opens it. NULL + @error. The caller owns the reference. */
+BlockNode *state_co_open(const char *name, const StateOpen *how, GError **error)
     coroutine_fn RUNS_IN_MAIN;
+/* Whether most of the file @path, from @offset on, is in the page cache: it is read fastest from there. False if that cannot
+ * be told. Not after the start, when a filter of system calls may be in force. */
+bool state_co_is_cached(const char *path, uint64_t offset) coroutine_fn RUNS_IN_MAIN;
 
 #endif

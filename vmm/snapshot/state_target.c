@@ -20,6 +20,7 @@ struct StateTarget {
     char *name; /* of the file, for messages */
     const GuestRam *ram;
     IoThread *thread; /* NULL: the node was given */
+    bool cached;      /* the file is written through the page cache, which keeps it */
     bool patient;     /* co_leave waits until the file is closed, also after a cancel */
     /* The coroutine's, while there is a step */
     BlockNode *node;
@@ -65,14 +66,6 @@ static RUNS_IN_MAIN bool state_target_check(const StateTarget *t, int ret, GErro
     return false;
 }
 
-/* Guest RAM as it is now. */
-static int state_target_read(void *opaque, unsigned block, uint64_t offset, void *buf, size_t len)
-{
-    const StateTarget *t = opaque;
-    memcpy(buf, t->ram->blocks[block].host + offset, len);
-    return 0;
-}
-
 /* ---- steps ---- */
 
 #define STATE_TARGET_USER "a save of the machine's state"
@@ -82,7 +75,9 @@ static coroutine_fn RUNS_IN_MAIN bool state_target_open_node(StateTarget *t, GEr
     if (t->patient) {
         return true; /* it was given */
     }
-    t->node = state_co_open(t->name, iothread_context(t->thread), true, error);
+    const StateOpen how = {
+        .home = iothread_context(t->thread), .writable = true, .direct = !t->cached};
+    t->node = state_co_open(t->name, &how, error);
     if (t->node == NULL) {
         return false;
     }
@@ -367,8 +362,7 @@ static RUNS_IN_MAIN StateTarget *state_target_make(const char *name, IoThread *t
         state_target_free(t);
         return NULL;
     }
-    t->save.read = state_target_read;
-    t->save.opaque = t;
+    t->save.in_place = ram;
     co_queue_init(&t->begin);
     co_queue_init(&t->end);
     co_start(ctx, state_target_run, t);
@@ -380,6 +374,12 @@ StateTarget *state_target_new(const char *path, const GuestRam *ram, AioContext 
 {
     IoThread *thread = iothread_new("state", 0, error);
     return thread != NULL ? state_target_make(path, thread, ram, ctx, error) : NULL;
+}
+
+void state_target_keep_cached(StateTarget *t)
+{
+    g_assert(t->step == NULL && t->blk == NULL);
+    t->cached = true;
 }
 
 StateTarget *state_target_new_on(BlockNode *node, const char *name, const GuestRam *ram,
@@ -405,6 +405,7 @@ StateTarget *state_target_new_on(BlockNode *node, const char *name, const GuestR
 void state_target_set_source(StateTarget *t, RamImageReadFn *read, void *opaque)
 {
     g_assert(t->step == NULL);
+    t->save.in_place = NULL;
     t->save.read = read;
     t->save.opaque = opaque;
 }

@@ -28,12 +28,15 @@ typedef struct StateTarget StateTarget;
 /* @ctx: main's. @ram lives as long as the process. The file is opened by the first step. */
 StateTarget *state_target_new(const char *path, const GuestRam *ram, AioContext *ctx,
                               GError **error) RUNS_IN_MAIN;
+/* Before the first step: the file is to be in the page cache, for machines that will soon map it. Else it is written past it,
+ * where the file system can do that. */
+void state_target_keep_cached(StateTarget *t) RUNS_IN_MAIN;
 /* The same in @node (a reference of its own), which reads as zeroes and belongs to the graph of a disk: called under the
  * operation lock, which is taken again to close it. @name: for messages. After a cancel,
  * state_target_co_leave() waits as long as the node's requests last: its user holds no lock then. */
 StateTarget *state_target_new_on(BlockNode *node, const char *name, const GuestRam *ram,
                                  AioContext *ctx, GError **error) coroutine_fn RUNS_IN_MAIN;
-/* What passes copy, instead of guest memory as it is. While there is no step. */
+/* What passes copy to a buffer and write, instead of guest memory as it is. While there is no step. */
 void state_target_set_source(StateTarget *t, RamImageReadFn *read, void *opaque) RUNS_IN_MAIN;
 /* The source's RamImageSave.urgent. */
 void state_target_set_urgent(StateTarget *t, bool (*urgent)(void *opaque, unsigned *block,

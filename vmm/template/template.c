@@ -139,7 +139,7 @@ static void template_save(void *opaque)
     enter_coroutine();
     g_autoptr(GError) error = NULL;
     const char *failure = NULL;
-    if (savevm_co_start(template.vm, template.options.file, &error)) {
+    if (savevm_co_start_cached(template.vm, template.options.file, &error)) {
         savevm_co_wait();
         SavevmInfo info = savevm_info();
         failure = info.state == SAVEVM_COMPLETED ? NULL : info.error;

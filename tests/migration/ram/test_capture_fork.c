@@ -101,6 +101,34 @@ BLOCK_TEST(after_the_end_reads_fail_and_the_child_is_gone)
     ram_test_clear(&t);
 }
 
+/* Memory that process @pid shares with another, in kB; from /proc/PID/smaps_rollup. */
+static unsigned long shared_memory(int pid)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/smaps_rollup", pid);
+    g_autofree char *text = NULL;
+    assert_true(g_file_get_contents(path, &text, NULL, NULL));
+    const char *shared = strstr(text, "Shared_Dirty:");
+    assert_non_null(shared);
+    return strtoul(shared + strlen("Shared_Dirty:"), NULL, 10);
+}
+
+BLOCK_TEST(a_read_gives_the_child_no_memory_of_its_own)
+{
+    RamTest t;
+    ram_test_init(&t);
+    const RamBlock *b = &t.ram.blocks[0];
+    memset(b->host, 1, b->size);
+    CaptureFork *c = fork_ok(&t);
+    unsigned long before = shared_memory(capture_fork_pid(c));
+    assert_true(before >= b->size / 1024);
+    g_autofree uint8_t *copy = g_malloc(b->size);
+    assert_int_equal(capture_fork_read(c, 0, 0, copy, b->size), 0);
+    assert_memory_equal(copy, b->host, b->size);
+    assert_true(shared_memory(capture_fork_pid(c)) + b->size / 1024 / 2 > before);
+    co_run_in_worker(fork_free, c);
+    ram_test_clear(&t);
+}
+
 BLOCK_TEST(the_child_keeps_no_descriptor_open)
 {
     RamTest t;
@@ -168,6 +196,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(images_are_of_one_instant_while_threads_write_on),
         cmocka_unit_test(after_the_end_reads_fail_and_the_child_is_gone),
+        cmocka_unit_test(a_read_gives_the_child_no_memory_of_its_own),
         cmocka_unit_test(the_child_keeps_no_descriptor_open),
         cmocka_unit_test(shared_memory_is_refused_with_the_reason),
         cmocka_unit_test(the_child_ends_with_its_parent),

@@ -58,7 +58,7 @@ static void ram_release(void *opaque)
 {
     enter_coroutine();
     enter_iothread(test_home);
-    block_fault_release(opaque, 4);
+    block_fault_release(opaque, 16);
 }
 
 BLOCK_TEST(a_save_that_fails_at_any_request_leaves_no_image)
@@ -116,11 +116,11 @@ BLOCK_TEST(a_save_that_hangs_ends_as_cancelled_when_its_requests_end)
         .save = {.blk = blk, .offset = RAM_TEST_OFFSET, .read = ram_test_read, .opaque = &a},
         .image = &image};
     co_start(test_home, ram_test_run, &c);
-    while (block_fault_held(n) < 4) {
+    while (block_fault_held(n) < 16) {
         test_settle();
     }
     test_settle();
-    assert_int_equal(block_fault_held(n), 4); /* each stream has one request and one buffer */
+    assert_int_equal(block_fault_held(n), 16); /* two pieces with a buffer, eight runs of each */
     c.save.cancelled = true;
     fault = (BlockFault){0};
     test_in_home(ram_set_fault, &fault);

@@ -22,6 +22,14 @@ static void the_crc_is_crc32c(void **state)
     assert_int_equal(crc32c(0, zeroes, sizeof(zeroes)), 0x8a9136aa); /* RFC 3720 B.4 */
     assert_int_equal(crc32c(0, ones, sizeof(ones)), 0x62a8ab43);
     assert_int_equal(crc32c(crc32c(0, "1234", 4), "56789", 5), 0xe3069283);
+    for (size_t i = 0; i < sizeof(ones); i++) {
+        ones[i] = (uint8_t)(i * 37);
+    }
+    for (size_t at = 0; at < sizeof(ones); at++) { /* any alignment and length */
+        for (size_t size = 0; size <= sizeof(ones) - at; size++) {
+            assert_int_equal(crc32c(7, ones + at, size), crc32c_plain(7, ones + at, size));
+        }
+    }
 }
 
 static void assert_sample_loads(StateStream *s)
