@@ -9,7 +9,7 @@
 /* From now on guest_ram_discard() fails with -EBUSY and changes nothing, for all RAM of the process; returns when no
  * discard is under way. Each call is undone by one of guest_ram_keep_end(). */
 void guest_ram_keep_begin(void) RUNS_IN_WORKER;
-void guest_ram_keep_end(void) RUNS_IN_WORKER;
+void guest_ram_keep_end(void) ANY_THREAD;
 unsigned guest_ram_keepers(void) RUNS_IN_WORKER;
 
 #endif

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "hw/core/ram_outside.h"
 #include "hw/vhost/vhost_user.h"
 
 #include <errno.h>
@@ -359,29 +360,6 @@ static coroutine_fn RUNS_IN_MAIN bool user_co_await_peer(VhostUser *u, GError **
     return u->dev.usable;
 }
 
-static unsigned user_count; /* main */
-static void (*user_watch)(void *opaque);
-static void *user_watch_opaque;
-
-unsigned vhost_user_count(void)
-{
-    return user_count;
-}
-
-void vhost_user_watch(void (*fn)(void *opaque), void *opaque)
-{
-    user_watch = fn;
-    user_watch_opaque = opaque;
-}
-
-static RUNS_IN_MAIN void user_is_open(void)
-{
-    user_count++;
-    if (user_watch != NULL) {
-        user_watch(user_watch_opaque);
-    }
-}
-
 bool vhost_user_co_open(VhostUser *u, const VhostUserNeeds *needs, Chardev *chardev,
                         AioContext *ctx, const GuestRam *ram, const char *id,
                         const VhostUserEvents *events, void *opaque, GError **error)
@@ -407,7 +385,7 @@ bool vhost_user_co_open(VhostUser *u, const VhostUserNeeds *needs, Chardev *char
         g_clear_pointer(&u->name, g_free);
         return false;
     }
-    user_is_open();
+    ram_outside_begin();
     chardev_attach(chardev, &user_frontend, u);
     if (!user_co_await_peer(u, error)) {
         vhost_user_co_close(u);
@@ -432,7 +410,7 @@ void vhost_user_co_close(VhostUser *u)
     }
     aio_bh_cancel(&u->presence_bh);
     vhost_cleanup(&u->dev);
-    user_count--;
+    ram_outside_end();
     vhost_user_drop_inflight(u);
     g_clear_pointer(&u->why, g_free);
     g_clear_pointer(&u->name, g_free);

@@ -107,11 +107,6 @@ bool vhost_user_keeps_state(const VhostUser *u) RUNS_IN_MAIN;
  * is lost, or there is no back end and none may take its place. */
 bool vhost_user_needs_reset(const VhostUser *u) RUNS_IN_MAIN;
 
-/* Connections that are open: their back ends may map and write guest memory in other processes. */
-unsigned vhost_user_count(void) RUNS_IN_MAIN;
-/* Calls @fn in main before another one may get guest memory; NULL: no more. There is one such function. */
-void vhost_user_watch(void (*fn)(void *opaque), void *opaque) RUNS_IN_MAIN;
-
 /* ---- vhost_user_ops.c, for vhost_user.c ---- */
 extern const VhostOps vhost_user_ops;
 /* Enables the vrings that are served and are to be enabled. False: the back end is lost, or serves none. */

@@ -8,8 +8,9 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -18,7 +19,7 @@
 struct CaptureFork {
     const GuestRam *ram;
     int pid, pidfd;
-    int mem; /* the child's memory as a file; -1: there is no /proc */
+    int mem; /* the child's memory as a file; -1: /proc is not there */
     int64_t pause_ns;
 };
 
@@ -56,57 +57,79 @@ bool capture_fork_possible(const GuestRam *ram, GError **error)
  * table for later. */
 #define FORK_SMALL_PAGE_NS 137
 #define FORK_HUGE_PAGE_NS 3100
-#define FORK_HUGE_KIB 2048
+#define FORK_AREA (UINT64_C(2) << 20) /* bytes of a huge page */
+#define FORK_SAMPLES 64u              /* areas of a block that are looked at */
+
+/* Of the kernel's interface (linux/fs.h since Linux 6.7). */
+#define FORK_PAGE_PRESENT (UINT64_C(1) << 3)
+#define FORK_PAGE_HUGE (UINT64_C(1) << 6)
+typedef struct ForkRegion {
+    uint64_t begin, end, categories;
+} ForkRegion;
+typedef struct ForkScan {
+    uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
+    uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
+} ForkScan;
+#define FORK_PAGEMAP_SCAN _IOWR('f', 16, ForkScan)
 
 typedef struct ForkPages {
-    uint64_t rss_kib, huge_kib;
+    uint64_t looked, present, huge; /* pages of 4 KiB */
 } ForkPages;
 
-static bool fork_overlaps(const GuestRam *ram, uint64_t begin, uint64_t end)
+/* Adds one area. The address space is locked for that only: reading smaps would lock it for all of memory, and main waits
+ * for that lock with each mapping that it makes. False: the kernel does not have the call. */
+static bool fork_look_at(int pagemap, uint64_t at, uint64_t bytes, ForkPages *pages)
 {
-    for (unsigned i = 0; i < ram->count; i++) {
-        uint64_t host = (uintptr_t)ram->blocks[i].host;
-        if (begin < host + ram->blocks[i].size && end > host) {
-            return true;
-        }
+    ForkRegion regions[FORK_AREA / GUEST_RAM_PAGE / 2];
+    ForkScan scan = {.size = sizeof(scan),
+                     .start = at,
+                     .end = at + bytes,
+                     .vec = (uintptr_t)regions,
+                     .vec_len = G_N_ELEMENTS(regions),
+                     .category_mask = FORK_PAGE_PRESENT,
+                     .return_mask = FORK_PAGE_PRESENT | FORK_PAGE_HUGE};
+    int count = ioctl(pagemap, FORK_PAGEMAP_SCAN, &scan);
+    for (int i = 0; i < count; i++) {
+        uint64_t some = (regions[i].end - regions[i].begin) / GUEST_RAM_PAGE;
+        pages->present += some;
+        pages->huge += (regions[i].categories & FORK_PAGE_HUGE) != 0 ? some : 0;
     }
-    return false;
+    pages->looked += bytes / GUEST_RAM_PAGE;
+    return count >= 0;
 }
 
-/* Adds up the mappings that hold guest memory. False: there is no such file. */
-static bool fork_count_pages(const GuestRam *ram, ForkPages *pages)
+/* Nanoseconds for one block, from areas that are evenly spread. */
+static int64_t fork_predict_block(int pagemap, const RamBlock *b)
 {
-    FILE *file = fopen("/proc/self/smaps", "re");
-    char line[512];
-    bool wanted = false;
-    if (file == NULL) {
-        return false;
+    ForkPages pages = {0};
+    uint64_t areas = (b->size + FORK_AREA - 1) / FORK_AREA;
+    unsigned samples = (unsigned)MIN(areas, FORK_SAMPLES);
+    bool ok = pagemap >= 0;
+    for (unsigned i = 0; i < samples && ok; i++) {
+        uint64_t offset = areas * i / samples * FORK_AREA;
+        ok = fork_look_at(pagemap, (uintptr_t)b->host + offset, MIN(b->size - offset, FORK_AREA),
+                          &pages);
     }
-    while (fgets(line, sizeof(line), file) != NULL) {
-        unsigned long begin, end;
-        unsigned long long kib;
-        if (sscanf(line, "%lx-%lx ", &begin, &end) == 2) {
-            wanted = fork_overlaps(ram, begin, end);
-        } else if (wanted && sscanf(line, "Rss: %llu", &kib) == 1) {
-            pages->rss_kib += kib;
-        } else if (wanted && sscanf(line, "AnonHugePages: %llu", &kib) == 1) {
-            pages->huge_kib += kib;
-        }
+    if (!ok) { /* the worst */
+        pages = (ForkPages){.looked = 1, .present = 1};
     }
-    fclose(file);
-    return true;
+    double factor = (double)(b->size / GUEST_RAM_PAGE) / (double)MAX(pages.looked, 1);
+    double small = (double)(pages.present - pages.huge) * factor;
+    double huge = (double)pages.huge * factor * GUEST_RAM_PAGE / FORK_AREA;
+    return (int64_t)(small * FORK_SMALL_PAGE_NS + huge * FORK_HUGE_PAGE_NS);
 }
 
 int64_t capture_fork_predict_ns(const GuestRam *ram)
 {
-    ForkPages pages = {0};
-    if (!fork_count_pages(ram, &pages)) {
-        for (unsigned i = 0; i < ram->count; i++) {
-            pages.rss_kib += ram->blocks[i].size / 1024;
-        }
+    int64_t sum = 0;
+    int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    for (unsigned i = 0; i < ram->count; i++) {
+        sum += fork_predict_block(pagemap, &ram->blocks[i]);
     }
-    return (int64_t)((pages.rss_kib - MIN(pages.huge_kib, pages.rss_kib)) / 4 * FORK_SMALL_PAGE_NS +
-                     pages.huge_kib / FORK_HUGE_KIB * FORK_HUGE_PAGE_NS);
+    if (pagemap >= 0) {
+        close(pagemap);
+    }
+    return sum;
 }
 
 /* ---- the copy ---- */
@@ -155,6 +178,10 @@ __attribute__((no_sanitize("thread"))) static int capture_fork_clone(CaptureFork
 static void capture_fork_open_memory(CaptureFork *c)
 {
     char path[sizeof("/proc/-2147483648/mem")];
+    char self[16] = "";
+    if (readlink("/proc/self", self, sizeof(self) - 1) < 0 || atoi(self) != getpid()) {
+        return; /* it is of other processes: a container may see the host's */
+    }
     g_snprintf(path, sizeof(path), "/proc/%d/mem", c->pid);
     c->mem = open(path, O_RDONLY | O_CLOEXEC);
 }

@@ -76,7 +76,9 @@ void capture_wp_free(CaptureWp *c)
     if (c->wake_fd >= 0) {
         close(c->wake_fd);
     }
-    guest_ram_keep_end();
+    if (!c->started) {
+        guest_ram_keep_end(); /* else the thread has done it */
+    }
     wp_pages_clear(c);
     pthread_mutex_destroy(&c->lock);
     g_free(c);

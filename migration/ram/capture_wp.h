@@ -36,7 +36,8 @@
  *      to park or to call them finds them), until an eighth of it is free. Beyond the bound comes only what vCPUs
  *      write until they have left the guest, and what devices write for requests in flight.
  *   6. While memory is registered nobody discards pages of it (hw/core/ram_keep.h), which would drop their protection.
- *   7. In ENDED no memory is registered, nobody waits for a fault, vCPUs are not braked, and reads fail.
+ *   7. In ENDED no memory is registered or held, discards work, nobody waits for a fault, vCPUs are not braked, and reads
+ *      fail, whenever the owner comes to free it.
  *
  * A read copies memory first and asks the capture thread afterwards. The thread overwrites the pages that are HELD.
  * The others were PROTECTED all the time, or the thread would have seen the write before the call.
@@ -101,7 +102,7 @@ typedef struct CaptureWpStats {
     uint64_t held_peak;      /* most bytes held at a time */
     unsigned brakes;         /* so often vCPUs were braked */
 } CaptureWpStats;
-/* As of the last turn of the capture thread. */
+/* As of the end of the last call, or a later turn of the capture thread. */
 CaptureWpStats capture_wp_stats(const CaptureWp *c) ANY_THREAD;
 
 #endif

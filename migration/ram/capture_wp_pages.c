@@ -107,6 +107,11 @@ void wp_pages_clear(CaptureWp *c)
     }
 }
 
+void wp_pages_drop_pool(const CaptureWp *c)
+{
+    madvise(c->pool, c->pool_bytes, MADV_DONTNEED);
+}
+
 static void wp_set(uint64_t *map, uint32_t page)
 {
     map[page / 64] |= UINT64_C(1) << (page % 64);

@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
+#include "hw/core/ram_keep.h"
 #include "migration/ram/capture_wp_int.h"
 #include "util/loop/sched_point.h"
 
@@ -75,8 +76,12 @@ static RUNS_IN_MIGRATION void wp_check_bound(CaptureWp *c)
 
 /* ---- the end ---- */
 
-static RUNS_IN_MIGRATION void wp_answer(WpCall *call, int ret)
+/* Who has made the call finds the statistics of after it. */
+static RUNS_IN_MIGRATION void wp_answer(CaptureWp *c, WpCall *call, int ret)
 {
+    pthread_mutex_lock(&c->lock);
+    c->stats_out = c->stats;
+    pthread_mutex_unlock(&c->lock);
     completion_signal(&call->done, ret); /* @call is invalid from here on */
 }
 
@@ -97,7 +102,7 @@ static RUNS_IN_MIGRATION void wp_leave(CaptureWp *c, int error, const char *why)
     c->round = false;
     c->at_block = c->at_page = 0;
     if (c->arming != NULL) {
-        wp_answer(g_steal_pointer(&c->arming), error);
+        wp_answer(c, g_steal_pointer(&c->arming), error);
     }
 }
 
@@ -159,7 +164,7 @@ static RUNS_IN_MIGRATION void wp_arm_chunk(CaptureWp *c)
         SP("capture_wp.round", c);
     }
     if (c->arming != NULL && wp_is_armed(c)) {
-        wp_answer(g_steal_pointer(&c->arming), 0);
+        wp_answer(c, g_steal_pointer(&c->arming), 0);
     }
     if (!c->round && c->phase == WP_ARMED && c->open > WP_FEW_PAGES) {
         wp_begin_round(c);
@@ -186,7 +191,7 @@ static RUNS_IN_MIGRATION void wp_call_freeze(CaptureWp *c, WpCall *call)
     } else {
         wp_fail(c, ret);
     }
-    wp_answer(call, ret);
+    wp_answer(c, call, ret);
 }
 
 static RUNS_IN_MIGRATION void wp_call_read(CaptureWp *c, WpCall *call)
@@ -196,15 +201,18 @@ static RUNS_IN_MIGRATION void wp_call_read(CaptureWp *c, WpCall *call)
     if (ret != 0 && ret != -ESTALE) {
         wp_fail(c, ret);
     }
-    wp_answer(call, ret);
+    wp_answer(c, call, ret);
 }
 
 static RUNS_IN_MIGRATION void wp_call(CaptureWp *c, WpCall *call)
 {
     static const WpPhase wanted[] = {
         [WP_CALL_ARM] = WP_IDLE, [WP_CALL_FREEZE] = WP_ARMED, [WP_CALL_READ] = WP_FROZEN};
+    if (atomic_load(&c->ended)) { /* perhaps since this turn began */
+        wp_leave(c, -ECANCELED, NULL);
+    }
     if (c->phase >= WP_ENDING) {
-        wp_answer(call, c->error);
+        wp_answer(c, call, c->error);
     } else if (c->phase != wanted[call->kind]) {
         bug_abort("capture: call %d in phase %d", call->kind, c->phase);
     } else if (call->kind == WP_CALL_ARM) {
@@ -304,5 +312,7 @@ void *wp_thread(void *opaque)
     }
     while (wp_next_call(c, true)) {
     }
+    wp_pages_drop_pool(c); /* at once, though the owner may wait for a file that hangs */
+    guest_ram_keep_end();
     return NULL;
 }

@@ -2,8 +2,8 @@
 #include "vmm/snapshot/frozen_ram.h"
 
 #include <errno.h>
-#include "hw/vhost/vhost_user.h"
 #include "migration/ram/ram_image.h"
+#include "util/loop/sched_point.h"
 #include "util/loop/worker.h"
 
 const char *const frozen_ram_ways[] = {"auto", "fork", "write-protection", "passes", NULL};
@@ -90,18 +90,51 @@ static int frozen_arm_at_worker(void *opaque)
     return capture_wp_arm(opaque);
 }
 
+static const char frozen_outside_text[] =
+    "a vhost-user back end writes guest memory from another process, which no protection covers";
+
 static void frozen_outside(void *opaque)
 {
     FrozenRam *f = opaque;
     enter_main();
-    capture_wp_give_up(f->wp, "a vhost-user back end has come, which writes guest memory from "
-                              "another process");
+    f->outside = true;
+    if (f->wp != NULL) {
+        capture_wp_give_up(f->wp, frozen_outside_text);
+    }
 }
 
-static void frozen_set_error(GError **error, int ret)
+static RUNS_IN_MAIN void frozen_set_error(const FrozenRam *f, GError **error, int ret)
 {
+    const char *why = capture_wp_failure(f->wp);
     g_set_error(error, RAM_IMAGE_ERROR, RAM_IMAGE_ERROR_IO, "protection of memory: %s",
-                g_strerror(-ret));
+                why != NULL ? why : g_strerror(-ret));
+}
+
+static RUNS_IN_MAIN void frozen_watch(FrozenRam *f)
+{
+    f->outside = ram_outside_count() > 0;
+    f->watching = true;
+    ram_outside_watch(&f->watch, frozen_outside, f);
+}
+
+static RUNS_IN_MAIN void frozen_unwatch(FrozenRam *f)
+{
+    if (f->watching) {
+        ram_outside_unwatch(&f->watch);
+    }
+    f->watching = false;
+}
+
+/* With the write protection of @f set up. 0 or -errno. */
+static coroutine_fn RUNS_IN_MAIN int frozen_arm(FrozenRam *f)
+{
+    SP("frozen_ram.arm", f);
+    if (f->outside) {
+        capture_wp_give_up(f->wp, frozen_outside_text);
+    } else if (f->cancelled) {
+        capture_wp_end(f->wp);
+    }
+    return co_run_in_lane(&frozen_lane, frozen_arm_at_worker, f->wp);
 }
 
 bool frozen_ram_co_prepare(FrozenRam *f, GError **error)
@@ -111,25 +144,22 @@ bool frozen_ram_co_prepare(FrozenRam *f, GError **error)
         return false;
     }
     FrozenCall c = {.f = f, .ram = &f->vm->machine.ram, .way = f->way};
-    if (vhost_user_count() > 0 && c.way != FROZEN_RAM_FORK) {
-        g_set_error(error, RAM_IMAGE_ERROR, RAM_IMAGE_ERROR_MACHINE,
-                    "a vhost-user back end writes guest memory from another process, which no "
-                    "protection covers");
+    frozen_watch(f);
+    if (f->outside && c.way != FROZEN_RAM_FORK) {
+        frozen_unwatch(f);
+        g_set_error_literal(error, RAM_IMAGE_ERROR, RAM_IMAGE_ERROR_MACHINE, frozen_outside_text);
         return false;
     }
     if (co_run_in_lane(&frozen_lane, frozen_prepare_at_worker, &c) != 0) {
+        frozen_unwatch(f);
         g_propagate_error(error, c.error);
         return false;
     }
     f->way = c.way;
     f->wp = c.wp;
-    if (f->wp == NULL) {
-        return true;
-    }
-    vhost_user_watch(frozen_outside, f);
-    int ret = co_run_in_lane(&frozen_lane, frozen_arm_at_worker, f->wp);
+    int ret = f->wp != NULL ? frozen_arm(f) : 0;
     if (ret != 0) {
-        frozen_set_error(error, ret);
+        frozen_set_error(f, error, ret);
         frozen_ram_co_free(f);
     }
     return ret == 0;
@@ -157,7 +187,7 @@ bool frozen_ram_co_freeze(FrozenRam *f, const VmStopped *token, GError **error)
     if (f->wp != NULL) {
         int ret = co_run_in_lane(&frozen_lane, frozen_freeze_at_worker, f->wp);
         if (ret != 0) {
-            frozen_set_error(error, ret);
+            frozen_set_error(f, error, ret);
         }
         return ret == 0;
     }
@@ -185,6 +215,7 @@ bool frozen_ram_urgent(const FrozenRam *f, unsigned *block, uint64_t *offset)
 
 void frozen_ram_cancel(FrozenRam *f)
 {
+    f->cancelled = true;
     if (f->wp != NULL) {
         capture_wp_end(f->wp);
     }
@@ -210,10 +241,8 @@ static int frozen_free_at_worker(void *opaque)
 void frozen_ram_co_free(FrozenRam *f)
 {
     FrozenCall c = {.fork = g_steal_pointer(&f->fork), .wp = g_steal_pointer(&f->wp)};
-    if (c.wp != NULL) {
-        vhost_user_watch(NULL, NULL);
-    }
+    frozen_unwatch(f);
     if (c.fork != NULL || c.wp != NULL) {
-        co_run_in_worker(frozen_free_at_worker, &c);
+        co_run_in_lane(&frozen_lane, frozen_free_at_worker, &c);
     }
 }

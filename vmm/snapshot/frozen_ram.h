@@ -12,8 +12,8 @@
  *
  * Invariants
  *   1. cancel() takes effect at once, also while reads are under way and storage hangs.
- *   2. Write protection is given up when another process comes that has the memory mapped (vhost-user): its writes
- *      would be missed.
+ *   2. Write protection is given up when another process comes that has the memory mapped (hw/core/ram_outside.h): its
+ *      writes would be missed. It is watched for before the first wait of prepare, until free.
  *   3. Nobody waits for the worker of a step but the coroutine that has called it; it takes no time of storage.
  *
  * Functions of main.
@@ -21,6 +21,7 @@
 #ifndef SKIFF_VMM_SNAPSHOT_FROZEN_RAM_H
 #define SKIFF_VMM_SNAPSHOT_FROZEN_RAM_H
 
+#include "hw/core/ram_outside.h"
 #include "migration/ram/capture_fork.h"
 #include "migration/ram/capture_wp.h"
 #include "vmm/vm/vm.h"
@@ -41,9 +42,12 @@ typedef struct FrozenRam {
     FrozenRamWay way;  /* in: AUTO or one of them; out: what was prepared */
     CaptureFork *fork; /* FROZEN */
     CaptureWp *wp;     /* PREPARED, FROZEN */
+    RamOutsideWatch watch;
+    bool watching;
+    bool cancelled, outside; /* cancel() was called; a process has come */
 } FrozenRam;
 
-/* Chooses a way and prepares it, while the VM runs. False + @error: there is none. */
+/* Chooses a way and prepares it, while the VM runs. False + @error: there is none, or it was cancelled. */
 bool frozen_ram_co_prepare(FrozenRam *f, GError **error) coroutine_fn RUNS_IN_MAIN;
 /* The instant is now. False + @error: it has failed; free() follows. */
 bool frozen_ram_co_freeze(FrozenRam *f, const VmStopped *token, GError **error)
@@ -57,7 +61,7 @@ bool frozen_ram_urgent(const FrozenRam *f, unsigned *block, uint64_t *offset) AN
 void frozen_ram_cancel(FrozenRam *f) RUNS_IN_MAIN;
 /* Why reads fail, if not because of cancel(); NULL: they do not. */
 const char *frozen_ram_failure(const FrozenRam *f) RUNS_IN_MAIN;
-/* No read is under way. */
+/* No read is under way, and the VM is not stopped for it. Another prepare may follow. */
 void frozen_ram_co_free(FrozenRam *f) coroutine_fn RUNS_IN_MAIN;
 
 #endif

@@ -54,9 +54,10 @@ static RUNS_IN_MAIN const Device *addresses_find(const GPtrArray *devices, const
 static RUNS_IN_MAIN bool addresses_check_one(const GPtrArray *devices, char *entry, GError **error)
 {
     char *saved = strchr(entry, '=');
+    g_autofree char *shown = opt_excerpt(saved != NULL ? saved + 1 : entry);
     if (saved == NULL) {
         g_set_error(error, STATE_ERROR, STATE_ERROR_FORMAT,
-                    "the saved machine has an address that is none: '%.100s'", entry);
+                    "the saved machine has an address that is none: '%s'", shown);
         return false;
     }
     *saved++ = '\0';
@@ -65,11 +66,10 @@ static RUNS_IN_MAIN bool addresses_check_one(const GPtrArray *devices, char *ent
     if (dev == NULL || g_strcmp0(address, saved) == 0) {
         return true;
     }
-    g_set_error(
-        error, STATE_ERROR, STATE_ERROR_MACHINE,
-        "device '%s' was at %.200s when the machine was saved, and is at %s: give its place "
-        "(addr=; scsi-id= and lun= of a SCSI disk)",
-        device_label(dev), saved, address != NULL ? address : "no address");
+    g_set_error(error, STATE_ERROR, STATE_ERROR_MACHINE,
+                "device '%s' was at %s when the machine was saved, and is at %s: give its place "
+                "(addr=; scsi-id= and lun= of a SCSI disk)",
+                device_label(dev), shown, address != NULL ? address : "no address");
     return false;
 }
 

@@ -26,4 +26,7 @@ SnapshotDisks *snapshot_job_disks(const SnapshotJob *j, GError **error) RUNS_IN_
 bool snapshot_co_delete_one(Vm *vm, const char *node, const char *id, GError **error)
     coroutine_fn RUNS_IN_MAIN;
 
+/* Whether a snapshot-save is under way, which may have yet to read what memory was. */
+bool snapshot_save_is_running(void) RUNS_IN_MAIN;
+
 #endif

@@ -142,6 +142,11 @@ static coroutine_fn RUNS_IN_MAIN bool load_change(SnapshotLoad *l, MachineStateL
 static coroutine_fn RUNS_IN_MAIN bool load_apply(SnapshotLoad *l, StopReason reason, GError **error)
 {
     Vm *vm = l->common.vm;
+    if (snapshot_save_is_running()) {
+        g_set_error(error, STATE_ERROR, STATE_ERROR_MACHINE,
+                    "the machine is being saved: wait for the end of that job, or cancel it");
+        return false;
+    }
     g_autoptr(MachineStateLoad) load = machine_state_stage(vm, l->load.stream, error);
     bool ok = load != NULL && load_prepare_disks(l, error);
     if (ok) {

@@ -170,13 +170,12 @@ static coroutine_fn RUNS_IN_MAIN bool save_prepare(SnapshotSave *s, GError **err
 
 /* ---- LIVE, FREEZE ---- */
 
-/* Passes take the place of frozen memory. Takes @why. */
-static coroutine_fn RUNS_IN_MAIN void save_do_passes(SnapshotSave *s, GError *why)
+/* Memory is not frozen. Takes @why. */
+static RUNS_IN_MAIN void save_note_passes(SnapshotSave *s, GError *why)
 {
     g_free(s->info.why_passes);
     s->info.why_passes = g_strdup(why->message);
     g_error_free(why);
-    frozen_ram_co_free(&s->frozen);
     s->freezes = false;
 }
 
@@ -190,10 +189,7 @@ static coroutine_fn RUNS_IN_MAIN bool save_freeze_memory(SnapshotSave *s, const 
         return live_ram_co_copy_last(&s->live, token, error);
     }
     if (!frozen_ram_co_freeze(&s->frozen, token, &why)) {
-        log_warn("snapshot-save: memory is copied in passes, and the VM is stopped for the last "
-                 "one: %s",
-                 why->message);
-        save_do_passes(s, why);
+        save_note_passes(s, why);
         return false;
     }
     s->is_frozen = true;
@@ -259,16 +255,32 @@ static coroutine_fn RUNS_IN_MAIN bool save_copy_live(SnapshotSave *s, GError **e
     return true;
 }
 
+/* What was prepared is of no use any more; the VM is not stopped. */
+static coroutine_fn RUNS_IN_MAIN bool save_in_passes(SnapshotSave *s, bool prepared, GError **error)
+{
+    frozen_ram_co_free(&s->frozen);
+    if (save_is_cancelled(s, error)) {
+        return false;
+    }
+    if (prepared) {
+        log_warn("snapshot-save: memory is copied in passes, and the VM is stopped for the last "
+                 "one: %s",
+                 s->info.why_passes);
+    }
+    return save_copy_live(s, error) && save_freeze(s, error);
+}
+
 static coroutine_fn RUNS_IN_MAIN bool save_live_and_freeze(SnapshotSave *s, GError **error)
 {
     GError *why = NULL, *failure = NULL;
-    s->freezes = frozen_ram_co_prepare(&s->frozen, &why);
-    if (!s->freezes) {
-        save_do_passes(s, why);
+    bool prepared = frozen_ram_co_prepare(&s->frozen, &why);
+    s->freezes = prepared;
+    if (!prepared) {
+        save_note_passes(s, why);
     }
-    bool ok = s->freezes && save_freeze(s, &failure);
+    bool ok = prepared && save_freeze(s, &failure);
     if (!ok && failure == NULL) { /* not frozen */
-        ok = save_copy_live(s, &failure) && save_freeze(s, &failure);
+        ok = save_in_passes(s, prepared, &failure);
     }
     if (s->live.logging) { /* a pass has failed */
         vm_operation_begin(&s->common.vm->run);
@@ -405,18 +417,27 @@ static coroutine_fn RUNS_IN_MAIN void save_delete_older(SnapshotSave *s)
     }
 }
 
+static unsigned saves_running; /* main */
+
+bool snapshot_save_is_running(void)
+{
+    return saves_running > 0;
+}
+
 static int save_run(Job *job, GError **error)
 {
     enter_main();
     enter_coroutine();
     SnapshotSave *s = job_state(job);
     s->job = job;
+    saves_running++;
     bool ok = job_co_pause_point(job) && save_run_steps(s, error);
     if (ok) {
         save_delete_older(s);
     } else {
         save_undo(s);
     }
+    saves_running--;
     return ok ? 0 : job_is_cancelled(job) ? -ECANCELED : -EIO;
 }
 

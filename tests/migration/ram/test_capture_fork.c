@@ -4,6 +4,8 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -191,9 +193,47 @@ BLOCK_TEST(the_child_ends_with_its_parent)
     ram_test_clear(&t);
 }
 
+typedef struct ForkPrediction {
+    const GuestRam *ram;
+    int64_t ns;
+} ForkPrediction;
+
+static int fork_predict(void *opaque)
+{
+    ForkPrediction *p = opaque;
+    enter_worker();
+    p->ns = capture_fork_predict_ns(p->ram);
+    return 0;
+}
+
+/* Each page that is there costs the same; without a count of pages all count as such. */
+BLOCK_TEST(the_cost_follows_from_the_pages_that_are_there)
+{
+    const uint64_t size = UINT64_C(64) << 20;
+    GuestRam ram = {.count = 1};
+    ForkPrediction none = {.ram = &ram}, half = {.ram = &ram}, all = {.ram = &ram};
+    uint8_t *host = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_ptr_not_equal(host, MAP_FAILED);
+    madvise(host, size, MADV_NOHUGEPAGE);
+    ram.blocks[0] = (RamBlock){.size = size, .host = host, .fd = -1, .name = "m"};
+    co_run_in_worker(fork_predict, &none);
+    memset(host, 1, size / 2);
+    co_run_in_worker(fork_predict, &half);
+    memset(host, 1, size);
+    co_run_in_worker(fork_predict, &all);
+    assert_true(all.ns > 0 && half.ns <= all.ns && none.ns <= half.ns);
+    if (none.ns == 0) {
+        assert_true(llabs(half.ns * 2 - all.ns) < all.ns / 10);
+    } else { /* Linux < 6.7 */
+        assert_int_equal(none.ns, all.ns);
+    }
+    munmap(host, size);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_cost_follows_from_the_pages_that_are_there),
         cmocka_unit_test(images_are_of_one_instant_while_threads_write_on),
         cmocka_unit_test(after_the_end_reads_fail_and_the_child_is_gone),
         cmocka_unit_test(a_read_gives_the_child_no_memory_of_its_own),

@@ -4,6 +4,7 @@
  * next save works. */
 #include "block/qcow2/qcow2_create.h"
 #include "tests/vmm/snapshot/savevm_rig.h"
+#include "util/loop/sched_point.h"
 #include "vmm/snapshot/snapshot_job.h"
 
 #define DISK_BYTES (UINT64_C(16) << 20)
@@ -558,9 +559,120 @@ BLOCK_TEST(protected_memory_and_disks_are_of_one_instant)
     snap_clear();
 }
 
+/* ---- other processes that write memory ---- */
+
+static void outside_comes(void *arg, const void *at)
+{
+    enter_main();
+    ram_outside_begin();
+}
+
+static bool protects(FrozenRam *f)
+{
+    enter_main();
+    enter_coroutine();
+    g_autoptr(GError) error = NULL;
+    *f = (FrozenRam){.vm = &rig->vm, .way = FROZEN_RAM_WP};
+    return frozen_ram_co_prepare(f, &error);
+}
+
+/* Whether userfaultfd is permitted. */
+static bool can_protect(void)
+{
+    enter_main();
+    enter_coroutine();
+    FrozenRam f;
+    bool can = protects(&f);
+    frozen_ram_co_free(&f);
+    return can;
+}
+
+/* While the protection is set up, in another thread. */
+BLOCK_TEST(a_process_that_comes_during_the_preparation_is_noticed)
+{
+    snap_init();
+    if (can_protect()) {
+        capture_way = FROZEN_RAM_WP;
+        sched_point_hook("frozen_ram.arm", outside_comes, NULL);
+        save("a", false);
+        sched_point_hook("frozen_ram.arm", NULL, NULL);
+        assert_string_equal(captured, "passes");
+        save("b", false);
+        assert_string_equal(captured, "passes");
+        ram_outside_end();
+        save("c", false);
+        assert_string_equal(captured, "write-protection");
+        capture_way = FROZEN_RAM_AUTO;
+    }
+    snap_clear();
+}
+
+/* One save was cancelled and has its memory still when the next one begins. */
+BLOCK_TEST(a_process_that_comes_ends_each_protection)
+{
+    FrozenRam a, b;
+    snap_init();
+    if (can_protect()) {
+        assert_true(protects(&a));
+        frozen_ram_cancel(&a);
+        while (!protects(&b)) { /* until the first one has let go of memory */
+            co_yield_turn();
+        }
+        frozen_ram_co_free(&a);
+        assert_null(frozen_ram_failure(&b));
+        ram_outside_begin();
+        assert_non_null(frozen_ram_failure(&b));
+        frozen_ram_co_free(&b);
+        ram_outside_end();
+    }
+    snap_clear();
+}
+
+static void cancel_now(void *arg, const void *at)
+{
+    enter_main();
+    frozen_ram_cancel(arg);
+}
+
+BLOCK_TEST(a_cancel_during_the_preparation_counts)
+{
+    FrozenRam f;
+    snap_init();
+    if (can_protect()) {
+        sched_point_hook("frozen_ram.arm", cancel_now, &f);
+        assert_false(protects(&f));
+        sched_point_hook("frozen_ram.arm", NULL, NULL);
+        assert_null(f.wp);
+    }
+    snap_clear();
+}
+
+/* A load would write all of memory, which the save has yet to read. */
+BLOCK_TEST(a_load_beside_a_save_is_refused)
+{
+    snap_init();
+    save("old", false);
+    fault_set(rig->b, (BlockFault){.op = BLOCK_FAULT_WRITE, .after = 3, .hold = true});
+    job_begin(snapshot_save_start, "new", false);
+    while (block_fault_held(rig->b) == 0) {
+        co_yield_turn();
+    }
+    g_autoptr(GError) error = NULL;
+    assert_false(snapshot_load_co_at_start(&rig->vm, "old", &error));
+    assert_non_null(strstr(error->message, "the machine is being saved"));
+    fault_release(rig->b);
+    job_ends_well();
+    load_and_check("old");
+    snap_clear();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_process_that_comes_during_the_preparation_is_noticed),
+        cmocka_unit_test(a_process_that_comes_ends_each_protection),
+        cmocka_unit_test(a_cancel_during_the_preparation_counts),
+        cmocka_unit_test(a_load_beside_a_save_is_refused),
         cmocka_unit_test(memory_and_disks_of_one_instant_come_back),
         cmocka_unit_test(an_older_snapshot_comes_back_and_is_deleted),
         cmocka_unit_test(a_device_whose_data_is_outside_is_named),
