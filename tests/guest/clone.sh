@@ -164,6 +164,28 @@ test_a_template_is_made_when_the_console_shows_a_text() {
     expect_output '-snapshot-at line=: there is no serial port'
 }
 
+# make_port_rom FILE: writes to port 0x5f0, reads it until nobody answers, and prints "X".
+make_port_rom() {
+    local code='\xba\xf0\x05\xee\xec\x3c\xff\x75\xfb\xba\xf8\x03\xb0X\xee\xb0\x0a\xee\xf4\xeb\xfd'
+    head -c 65536 /dev/zero >"$1"
+    # shellcheck disable=SC2059 # the code is a format
+    printf "$code" | dd of="$1" bs=1 seek=65280 conv=notrunc status=none        # f000:ff00
+    printf '\xe9\x0d\xff' | dd of="$1" bs=1 seek=65520 conv=notrunc status=none # f000:fff0: jmp ff00
+}
+
+test_a_template_is_made_when_the_guest_writes_to_a_port() {
+    make_port_rom "$work/rom"
+    skiff -bios "$work/rom" -display none -serial "file:$console" -snapshot-at "port=0x5f0,file=$work/t" \
+        -timeout "$(seconds 60)"
+    expect_status 0
+    expect_equal 'the console' "$(<"$console")" '' # it stood still
+    start_skiff -clone "$work/t" -serial "file:$console" -monitor stdio
+    wait_output '^X'
+    monitor quit
+    wait_skiff
+    expect_status 0
+}
+
 # expect_no_template STATUS REASON
 expect_no_template() {
     expect_status "$1"

@@ -93,9 +93,12 @@ test_options_of_QEMU_that_skiff_lacks() {
     refuse "a guest's is 3 or more" -clone a,cid=2
     refuse 'needs an argument' -snapshot-at
     with "option 'file' is missing" -snapshot-at READY
-    with 'either READY or line=TEXT' -snapshot-at file=x
-    with 'either READY or line=TEXT' -snapshot-at READY,line=x,file=x
-    with 'expects one of READY, line' -snapshot-at BOOTED,file=x
+    with 'one of READY, line=TEXT and port=PORT' -snapshot-at file=x
+    with 'one of READY, line=TEXT and port=PORT' -snapshot-at READY,line=x,file=x
+    with 'one of READY, line=TEXT and port=PORT' -snapshot-at port=1,line=x,file=x
+    with 'expects one of READY' -snapshot-at BOOTED,file=x
+    with 'ports 0x10000-0x10000 do not exist' -snapshot-at port=0x10000,file=x
+    with 'port=: ports 0x3f8-0x3f8 are taken by serial' -snapshot-at port=0x3f8,file=x
     with 'needs a text and a file' -snapshot-at READY,file=
     with 'needs a text and a file' -snapshot-at line=,file=x
     with 'lose what the guest has written' -snapshot-at READY,file=x -snapshot

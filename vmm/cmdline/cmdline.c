@@ -128,9 +128,10 @@ static const CmdlineOption cmdline_options[] = {
     {"exec-port", NULL,
      "the port of -exec's agent, for a machine that is saved before it has a command",
      cmdline_exec_port, 0},
-    {"snapshot-at", "READY|line=text,file=f",
-     "save the machine when its agent waits, or its console shows the text, and exit", cmdline_exec,
-     FIELD(process.snapshot_at)},
+    {"snapshot-at", "READY|line=text|port=n,file=f",
+     "save the machine when its agent waits, its console shows the text, or it writes to the port, "
+     "and exit",
+     cmdline_exec, FIELD(process.snapshot_at)},
     {"notify", "fd:n|unix:path", "report when the VM runs, stops and ends", cmdline_string,
      FIELD(process.notify)},
     {"sandbox", "on|off", "filter skiff's own system calls", cmdline_sandbox, 0},

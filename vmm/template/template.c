@@ -5,8 +5,9 @@
 #include "hw/chardev/chardev_set.h"
 #include "vmm/exec/exec_vm.h"
 #include "vmm/snapshot/savevm.h"
+#include "vmm/template/template_port.h"
 
-typedef enum TemplateWhen { TEMPLATE_READY, TEMPLATE_LINE } TemplateWhen;
+typedef enum TemplateWhen { TEMPLATE_READY, TEMPLATE_EVENT } TemplateWhen;
 
 typedef enum TemplateState {
     TEMPLATE_OFF, /* no -snapshot-at */
@@ -20,7 +21,8 @@ typedef enum TemplateState {
 /* -snapshot-at as it is bound. */
 typedef struct TemplateOptions {
     int when;
-    char *line, *file;
+    char *line, *file; /* line, port: of TEMPLATE_EVENT; one of the two is given */
+    uint32_t port;
 } TemplateOptions;
 
 static struct {
@@ -31,12 +33,14 @@ static struct {
     char *reason;      /* of FAILED */
 } template;
 
-static const char *const template_whens[] = {"READY", "line", NULL};
+static const char *const template_whens[] = {"READY", "event", NULL};
 
 static const OptSpec template_specs[] = {
-    OPT_SPEC(TemplateOptions, "when", OPT_ENUM, when, .names = template_whens, .def = "line",
+    OPT_SPEC(TemplateOptions, "when", OPT_ENUM, when, .names = template_whens, .def = "event",
              .help = "when the machine is saved"),
     OPT_SPEC(TemplateOptions, "line", OPT_STRING, line, .help = "a text on the console"),
+    OPT_SPEC(TemplateOptions, "port", OPT_U32, port, .def = "4294967295",
+             .help = "an I/O port that the guest writes to"),
     OPT_SPEC(TemplateOptions, "file", OPT_STRING, file, .required = true, .help = "the state file"),
     {0},
 };
@@ -184,8 +188,10 @@ static bool template_loses_writes(const VmConfig *config)
 static bool template_check(const VmConfig *config, const TemplateOptions *o, GError **error)
 {
     const char *wrong = NULL;
-    if ((o->when == TEMPLATE_READY) == (o->line != NULL)) {
-        wrong = "is either READY or line=TEXT";
+    unsigned given =
+        (o->when == TEMPLATE_READY) + (o->line != NULL) + (o->port != TEMPLATE_PORT_NONE);
+    if (given != 1) {
+        wrong = "is one of READY, line=TEXT and port=PORT";
     } else if (o->file[0] == '\0' || (o->line != NULL && o->line[0] == '\0')) {
         wrong = "needs a text and a file that are not empty";
     } else if (config->control.exec != NULL) {
@@ -236,7 +242,13 @@ bool template_open(Vm *vm, GError **error)
 
 bool template_watch(Vm *vm, GError **error)
 {
-    if (template.state == TEMPLATE_OFF || template.options.line == NULL) {
+    if (template.state == TEMPLATE_OFF) {
+        return true;
+    }
+    if (template.options.port != TEMPLATE_PORT_NONE) {
+        return template_port_open(vm, template.options.port, template_now, error);
+    }
+    if (template.options.line == NULL) {
         return true;
     }
     if (vm->backends.console == NULL) {

@@ -5,6 +5,7 @@
  *
  *   READY       the agent of -exec waits for a command (vmm/exec/exec.h)
  *   line=TEXT   the console, which is the first serial port, has printed TEXT
+ *   port=PORT   the guest has written to that I/O port (template_port.h)
  *
  *   WAITING --WHEN--> SAVING --the file is complete--> SAVED --skiff quits
  *      |                |
@@ -25,7 +26,8 @@
 
 /* Checks -snapshot-at and begins to wait. Before the devices exist, and after exec_vm_co_open(). False + error. */
 bool template_open(Vm *vm, GError **error) RUNS_IN_MAIN;
-/* Begins to look at the console, which exists. False + error: there is none, and line= needs it. */
+/* Begins to look at the console, or adds the port; all devices exist. False + error: there is no console, or the port is
+ * taken. */
 bool template_watch(Vm *vm, GError **error) RUNS_IN_MAIN;
 /* Why no state was saved, without a newline; owned by the caller. NULL: it was, or start-up has failed. */
 char *template_explain(void) RUNS_IN_MAIN;
