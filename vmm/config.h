@@ -90,6 +90,13 @@ typedef struct BackendsConfig {
     uint8_t escape;
 } BackendsConfig;
 
+/* Whether memory that is mapped is read in the background. */
+typedef enum PrefaultConfig {
+    PREFAULT_AUTO, /* without -prefault: yes, but not for -clone */
+    PREFAULT_OFF,
+    PREFAULT_ON,
+} PrefaultConfig;
+
 /* Start and end of the VM. */
 typedef struct LifeConfig {
     bool start_stopped; /* -S */
@@ -100,10 +107,8 @@ typedef struct LifeConfig {
     char *load_state;   /* -loadstate, -restore; NULL: the machine starts at power-on */
     char *load_tag;     /* -loadvm */
     bool map_state;     /* -restore, -clone: memory is mapped from the file */
-    bool
-        no_prefault; /* -prefault off: it is not read in the background; without -prefault, -clone */
-    bool prefault;   /* -prefault on */
-    bool new_macs;   /* -clone mac=random */
+    bool new_macs;      /* -clone mac=random */
+    PrefaultConfig prefault;
 } LifeConfig;
 
 /* The process. */

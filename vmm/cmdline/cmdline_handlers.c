@@ -230,8 +230,7 @@ bool cmdline_prefault(VmConfig *config, const char *name, const char *value, GEr
         g_prefix_error(error, "-%s: ", name);
         return false;
     }
-    config->life.prefault = on;
-    config->life.no_prefault = !on;
+    config->life.prefault = on ? PREFAULT_ON : PREFAULT_OFF;
     return true;
 }
 

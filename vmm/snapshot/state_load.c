@@ -152,6 +152,12 @@ static coroutine_fn RUNS_IN_MAIN bool state_load_run(Vm *vm, StateLoad *l, GErro
     return ok;
 }
 
+static bool state_load_prefaults(const VmConfig *config)
+{
+    return config->life.prefault == PREFAULT_AUTO ? !config->backends.clone
+                                                  : config->life.prefault == PREFAULT_ON;
+}
+
 bool state_load_co(Vm *vm, const char *path, bool map, GError **error)
 {
     GError *failure = NULL;
@@ -160,8 +166,7 @@ bool state_load_co(Vm *vm, const char *path, bool map, GError **error)
         co_run_in_worker(state_load_open_fd, &l);
     }
     bool ok = state_load_run(vm, &l, &failure);
-    const LifeConfig *life = &vm->config->life;
-    if (ok && l.fd >= 0 && !life->no_prefault && (life->prefault || !vm->config->backends.clone)) {
+    if (ok && l.fd >= 0 && state_load_prefaults(vm->config)) {
         prefault_prepare(vm, l.fd);
     }
     if (l.fd >= 0) {
