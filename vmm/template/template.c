@@ -7,7 +7,7 @@
 #include "vmm/snapshot/savevm.h"
 #include "vmm/template/template_port.h"
 
-typedef enum TemplateWhen { TEMPLATE_READY, TEMPLATE_EVENT } TemplateWhen;
+typedef enum TemplateWhen { TEMPLATE_READY, TEMPLATE_LINE, TEMPLATE_PORT } TemplateWhen;
 
 typedef enum TemplateState {
     TEMPLATE_OFF, /* no -snapshot-at */
@@ -21,7 +21,7 @@ typedef enum TemplateState {
 /* -snapshot-at as it is bound. */
 typedef struct TemplateOptions {
     int when;
-    char *line, *file; /* line, port: of TEMPLATE_EVENT; one of the two is given */
+    char *line, *file;
     uint32_t port;
 } TemplateOptions;
 
@@ -33,10 +33,10 @@ static struct {
     char *reason;      /* of FAILED */
 } template;
 
-static const char *const template_whens[] = {"READY", "event", NULL};
+static const char *const template_whens[] = {"READY", "line", "port", NULL};
 
 static const OptSpec template_specs[] = {
-    OPT_SPEC(TemplateOptions, "when", OPT_ENUM, when, .names = template_whens, .def = "event",
+    OPT_SPEC(TemplateOptions, "when", OPT_ENUM, when, .names = template_whens, .def = "line",
              .help = "when the machine is saved"),
     OPT_SPEC(TemplateOptions, "line", OPT_STRING, line, .help = "a text on the console"),
     OPT_SPEC(TemplateOptions, "port", OPT_U32, port, .def = "4294967295",
