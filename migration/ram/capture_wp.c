@@ -130,7 +130,7 @@ int capture_wp_read(void *opaque, unsigned block, uint64_t offset, void *buf, si
                    .first = (uint32_t)(offset / GUEST_RAM_PAGE),
                    .count = (uint32_t)(len / GUEST_RAM_PAGE),
                    .buf = buf};
-    wp_copy(buf, c->config.ram->blocks[block].host + offset, len);
+    ram_copy_live(buf, c->config.ram->blocks[block].host + offset, len);
     SP("capture_wp.read", c);
     return capture_call(c, &call, "memory that is held");
 }

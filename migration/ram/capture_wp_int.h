@@ -108,8 +108,6 @@ bool wp_pages_init(CaptureWp *c, GError **error) RUNS_IN_WORKER;
 void wp_pages_clear(CaptureWp *c) RUNS_IN_WORKER;
 /* In ENDED: the memory of what was held. */
 void wp_pages_drop_pool(const CaptureWp *c) RUNS_IN_MIGRATION;
-/* Copies guest memory, of whole pages, that others may write at that time. */
-void wp_copy(uint8_t *to, const uint8_t *from, size_t len) ANY_THREAD;
 /* 0 or -errno, here and below: the capture has failed. */
 int wp_pages_fault(CaptureWp *c, uint64_t address) RUNS_IN_MIGRATION;
 /* Protects the next pages of the round that are open, up to a chunk. *@more: there are more. */

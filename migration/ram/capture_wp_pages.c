@@ -147,18 +147,6 @@ static void wp_slot_give(CaptureWp *c, uint32_t slot)
 
 /* ---- faults ---- */
 
-__attribute__((noinline, no_sanitize("thread"))) void wp_copy(uint8_t *to, const uint8_t *from,
-                                                              size_t len)
-{
-#ifdef __SANITIZE_THREAD__ /* memcpy() is intercepted */
-    for (size_t i = 0; i < len; i += sizeof(uint64_t)) {
-        *(volatile uint64_t *)(to + i) = *(const volatile uint64_t *)(from + i);
-    }
-#else
-    memcpy(to, from, len);
-#endif
-}
-
 /* @address is of a page that the kernel has registered, so there is one. */
 static WpBlock *wp_find(CaptureWp *c, uint64_t address, uint32_t *page)
 {
@@ -181,8 +169,8 @@ int wp_pages_fault(CaptureWp *c, uint64_t address)
     if (wp_bit(b->armed, page)) { /* else another one that has met the same protection */
         if (c->phase == WP_FROZEN && !wp_bit(b->saved, page)) {
             b->slots[page] = wp_slot_take(c);
-            wp_copy(c->pool + (uint64_t)b->slots[page] * GUEST_RAM_PAGE,
-                    b->host + (uint64_t)page * GUEST_RAM_PAGE, GUEST_RAM_PAGE);
+            ram_copy_live(c->pool + (uint64_t)b->slots[page] * GUEST_RAM_PAGE,
+                          b->host + (uint64_t)page * GUEST_RAM_PAGE, GUEST_RAM_PAGE);
         }
         c->open += c->phase == WP_ARMING || c->phase == WP_ARMED;
         wp_clear(b->armed, page);

@@ -47,4 +47,7 @@ static inline uint32_t ram_map_run_end(const uint64_t *map, uint32_t pages, uint
     return end;
 }
 
+/* Copies whole pages of guest memory that others may write at that time: each byte is one that was there. */
+void ram_copy_live(void *to, const void *from, size_t len) ANY_THREAD;
+
 #endif

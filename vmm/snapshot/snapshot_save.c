@@ -118,7 +118,7 @@ static int save_read(void *opaque, unsigned block, uint64_t offset, void *buf, s
     if (s->is_frozen) {
         return frozen_ram_read(&s->frozen, block, offset, buf, len);
     }
-    memcpy(buf, s->common.vm->machine.ram.blocks[block].host + offset, len);
+    ram_copy_live(buf, s->common.vm->machine.ram.blocks[block].host + offset, len);
     return 0;
 }
 
