@@ -21,7 +21,12 @@ up() {
 reached() { until_true "ping -c 1 -W 1 10.0.2.2 >/dev/null"; }
 served() { until_true "wget -q -O /dev/null http://10.0.2.2:8000/1 2>/dev/null"; } # the host may be slower to start
 fetch() { wget -q -O - http://10.0.2.2:8000/$1 | md5sum | cut -c1-32; }
-send() { head -c $1 /dev/urandom >/tmp/data; nc 10.0.2.2 8001 </tmp/data; md5sum </tmp/data | cut -c1-32; }
+# Large writes: what nc itself reads and writes, 1024 bytes, may be a segment each.
+send() {
+    head -c $1 /dev/urandom >/tmp/data
+    nc 10.0.2.2 8001 -e dd if=/tmp/data bs=65536 status=none
+    md5sum </tmp/data | cut -c1-32
+}
 up
 '
 
