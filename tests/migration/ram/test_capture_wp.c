@@ -2,6 +2,7 @@
 /* Memory frozen by write protection: what is read is of one instant while threads and the kernel write on, and what
  * cannot be protected is refused. */
 #include "hw/core/ram_keep.h"
+#include "migration/ram/capture.h"
 #include "tests/migration/ram/capture_wp_rig.h"
 #include "util/sys/sys_fault.h"
 
@@ -195,9 +196,9 @@ BLOCK_TEST(what_cannot_be_protected_is_refused_with_the_reason)
     sys_fault_set(&(SysFault){.calls = "ioctl", .after = 1, .count = 1, .error = EBUSY});
     expect_refused(&t, "'low' cannot be registered: another save has it");
     sys_fault_set(NULL);
-    capture_wp_forbid("it is a test");
+    capture_forbid("it is a test");
     expect_refused(&t, "it is a test");
-    capture_wp_forbid(NULL);
+    capture_forbid(NULL);
     ram_clear(&t);
 }
 

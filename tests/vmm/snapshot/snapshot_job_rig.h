@@ -120,7 +120,8 @@ static inline coroutine_fn RUNS_IN_MAIN void job_begin(Start *start, const char 
     }
 }
 
-static char captured[32]; /* how the last job has captured memory */
+static char captured[32];    /* how the last job has captured memory */
+static char why_passes[256]; /* why that was not frozen */
 
 /* Waits for the end of the job. Returns its error, owned by the caller; NULL: none. */
 static inline coroutine_fn RUNS_IN_MAIN char *job_end(void)
@@ -133,6 +134,8 @@ static inline coroutine_fn RUNS_IN_MAIN char *job_end(void)
     const SnapshotSaveInfo *info = snapshot_save_info(job);
     g_strlcpy(captured, info != NULL && info->capture != NULL ? info->capture : "",
               sizeof(captured));
+    g_strlcpy(why_passes, info != NULL && info->why_passes != NULL ? info->why_passes : "",
+              sizeof(why_passes));
     assert_true(job_dismiss(job, NULL));
     return text;
 }

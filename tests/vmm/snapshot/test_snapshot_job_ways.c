@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How snapshot-save captures memory: what it chooses, and what makes it choose anew. */
+#include "migration/ram/capture.h"
 #include "tests/vmm/snapshot/snapshot_job_rig.h"
 #include "util/loop/sched_point.h"
 
@@ -58,6 +59,22 @@ BLOCK_TEST(the_way_follows_from_the_memory)
     save("file", false);
     assert_string_equal(captured, "fork");
     load_and_check("file");
+    snap_clear();
+}
+
+/* As with -sandbox on. The reason names what is forbidden once. */
+BLOCK_TEST(a_process_that_may_not_freeze_memory_copies_it_in_passes)
+{
+    snap_init();
+    capture_forbid("it is a test");
+    save("a", false);
+    assert_string_equal(captured, "passes");
+    assert_string_equal(why_passes, "memory cannot be frozen: it is a test");
+    load_and_check("a");
+    capture_forbid(NULL);
+    save("b", false);
+    assert_string_equal(captured, "fork");
+    assert_string_equal(why_passes, "");
     snap_clear();
 }
 
@@ -171,6 +188,7 @@ int main(void)
         cmocka_unit_test(a_save_in_passes_beside_another_log_is_refused),
         cmocka_unit_test(without_a_frozen_copy_memory_is_copied_in_passes),
         cmocka_unit_test(the_way_follows_from_the_memory),
+        cmocka_unit_test(a_process_that_may_not_freeze_memory_copies_it_in_passes),
         cmocka_unit_test(protected_memory_and_disks_are_of_one_instant),
     };
     return block_test_main(tests);
