@@ -185,6 +185,25 @@ test_what_cannot_be_is_refused_by_name() {
     check_images
 }
 
+test_names_are_words_or_in_quotes() {
+    make_images
+    start_machine
+    goes_on
+    command 'savevm ""' '^Error: The name of the snapshot is empty'
+    command 'loadvm ""' '^Error: The name of the snapshot is empty'
+    command 'delvm ""' '^Error: The name of the snapshot is empty'
+    command 'savevm two words' "takes no 'words'"
+    command 'savevm "two words"'
+    goes_on
+    command 'loadvm "two words"'
+    goes_on
+    command 'info snapshots'
+    expect_output '^-- +two words '
+    command 'delvm "two words"'
+    end_machine
+    check_images
+}
+
 # The machine that goes on has to have the devices of the one that was saved, wherever they come from.
 test_a_plugged_device_is_saved() {
     make_images
