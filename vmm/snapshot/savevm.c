@@ -255,8 +255,9 @@ static coroutine_fn RUNS_IN_MAIN bool savevm_start(Vm *vm, const char *path, boo
     }
     StateTarget *target = NULL;
     if (path != NULL && atomic_load(&vm->machine.ram.logging)) { /* by a rewind point */
-        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_EXIST,
-                    "a rewind point is held: x-rewind-end gives it up");
+        g_set_error(
+            error, G_FILE_ERROR, G_FILE_ERROR_EXIST,
+            "a rewind point is held (x-rewind-end gives it up), or snapshot-save copies memory");
         return false;
     }
     if (path != NULL) {
