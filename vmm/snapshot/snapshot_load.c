@@ -167,7 +167,9 @@ static coroutine_fn RUNS_IN_MAIN bool load_apply(SnapshotLoad *l, StopReason rea
     bool ok = load != NULL && load_check_set(l, error) && load_prepare_disks(l, error);
     if (ok) {
         VmStopped *token = co_vm_stop(&vm->run, reason);
+        VM_ANNOUNCE(vm, memory_used, true);
         ok = load_change(l, load, token, error);
+        VM_ANNOUNCE(vm, memory_used, false);
         vm_stopped_put(&vm->run, token);
     }
     load_end_disks(l);

@@ -198,7 +198,9 @@ static coroutine_fn RUNS_IN_MAIN bool save_freeze(SnapshotSave *s, GError **erro
     if (!save_is_cancelled(s, error)) {
         int64_t begin_ns = aio_now_ns(s->common.vm->ctx);
         VmStopped *token = co_vm_stop(rs, STOP_SAVE_VM);
+        VM_ANNOUNCE(s->common.vm, memory_used, true);
         ok = save_freeze_stopped(s, token, error);
+        VM_ANNOUNCE(s->common.vm, memory_used, false);
         live_ram_co_stop_log(&s->live);
         vm_stopped_put(rs, token);
         co_vm_resume(rs);
