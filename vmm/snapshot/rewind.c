@@ -125,7 +125,7 @@ static int rewind_restore_memory(void *opaque)
 static coroutine_fn RUNS_IN_MAIN void rewind_clear_point(RewindPoint *p)
 {
     if (p->memory != NULL) {
-        co_run_in_worker(rewind_free_memory, p->memory);
+        co_run_in_lane(&rewind_lane, rewind_free_memory, p->memory);
     }
     machine_state_load_free(p->load);
     rewind_disks_co_free(p->disks);
