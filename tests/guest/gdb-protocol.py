@@ -473,6 +473,45 @@ def test_the_machine_may_be_reset_and_breakpoints_stay():
         assert g.pc() == ENTRY + 6
 
 
+def test_saves_and_rewinds_have_the_guests_own_bytes():
+    def shows(g, what):
+        said = g.monitor("xp /1xb 0x1f00002")
+        assert re.search("0x(%s)\\s*$" % what, said), said
+
+    def completed(g):
+        return "completed" in g.monitor("info savevm")
+
+    broken = "cc|ee"
+    with Machine() as m:
+        g = m.gdb()
+        state = os.path.join(m.work.name, "state")
+        g.expect("Qqemu.PhyMemMode:1", "OK")
+        shows(g, "00")
+        g.expect("M1f00010,1:5a", "OK")
+        g.expect("Z0,1f00002,1", "OK")
+        shows(g, broken)
+        g.monitor(f"savevm-start {state}")
+        m.wait(lambda: completed(g), "the end of the save")
+        g.monitor("savevm-end")
+        shows(g, broken)
+        with Machine("-loadstate", state) as other:
+            client = other.gdb()
+            other.wait(lambda: "0x5a" in client.monitor("xp /1xb 0x1f00010"), "the memory of the file")
+            shows(client, "00")
+        assert g.monitor("x-rewind-point") == ""
+        shows(g, broken)
+        g.expect("z0,1f00002,1", "OK")
+        shows(g, "00")
+        assert g.monitor("x-rewind") == ""
+        shows(g, "00")  # nobody would take it out
+        g.expect("Z0,1f00002,1", "OK")
+        assert g.monitor("x-rewind") == ""
+        shows(g, broken)  # it is set still
+        g.expect("z0,1f00002,1", "OK")
+        shows(g, "00")
+        g.monitor("x-rewind-end")
+
+
 def test_kill_ends_skiff_with_status_0():
     for packet in ("k", "vKill;1"):
         with Machine() as m:

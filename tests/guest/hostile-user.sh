@@ -77,6 +77,7 @@ test_options_of_QEMU_that_skiff_lacks() {
     with 'one state' -loadvm x -loadstate y
     with 'one state' -restore a -loadvm x
     with "-loadvm x: No block device can accept snapshots" -loadvm x
+    with '-loadvm: needs a value' -loadvm ''
     with "'/dev/null'" -loadstate /dev/null
     with '/no/such/state' -restore /no/such/state
     with "'/dev/null'" -restore /dev/null

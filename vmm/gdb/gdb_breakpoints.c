@@ -309,27 +309,82 @@ void gdb_breakpoints_co_remove_all(GdbBreakpoints *b)
     gdb_breakpoints_co_changed(b);
 }
 
-/* After a reset a breakpoint's page is unknown or not mapped yet, so a register is used. */
+/* Its page is unknown or not mapped yet, so a register is used. */
+static RUNS_IN_MAIN void gdb_breakpoint_leave_memory(GdbBreakpoints *b, GdbBreakpoint *bp,
+                                                     const char *because)
+{
+    if (bp->place == GDB_BY_STEPS) {
+        gdb_stepped_leave_memory(b, bp);
+    }
+    if (bp->place == GDB_IN_REGISTER || bp->place == GDB_BY_STEPS) {
+        return;
+    }
+    gdb_breakpoint_displace(b, bp);
+    bp->place = GDB_LOST;
+    g_autoptr(GError) error = NULL;
+    bp->slots = 0;
+    if (!gdb_breakpoint_place_hardware(b, bp, NULL, &error)) {
+        log_warn("gdb: the breakpoint at %#" PRIx64 " is lost by %s: %s", bp->address, because,
+                 error->message);
+    }
+}
+
 void gdb_breakpoints_reset(GdbBreakpoints *b)
 {
     for (unsigned i = 0; i < b->set->len; i++) {
-        GdbBreakpoint *bp = &g_array_index(b->set, GdbBreakpoint, i);
-        if (bp->place == GDB_BY_STEPS) {
-            gdb_stepped_leave_memory(b, bp);
-        }
-        if (bp->place == GDB_IN_REGISTER || bp->place == GDB_BY_STEPS) {
-            continue;
-        }
-        gdb_breakpoint_displace(b, bp);
-        bp->place = GDB_LOST;
-        g_autoptr(GError) error = NULL;
-        bp->slots = 0;
-        if (!gdb_breakpoint_place_hardware(b, bp, NULL, &error)) {
-            log_warn("gdb: the breakpoint at %#" PRIx64 " is lost by the reset: %s", bp->address,
-                     error->message);
-        }
+        gdb_breakpoint_leave_memory(b, &g_array_index(b->set, GdbBreakpoint, i), "the reset");
     }
     gdb_breakpoints_drop_stops(b);
+}
+
+/* ---- while memory is captured or replaced ---- */
+
+/* Replaces @from by @to where it still stands. False: another byte stands there. */
+static bool gdb_software_swap(GdbBreakpoints *b, const GdbSoftware *s, uint8_t from, uint8_t to)
+{
+    uint8_t now;
+    return guest_physical_read(&b->vm->machine.ram, s->gpa, &now, 1, NULL) && now == from &&
+           guest_physical_write(&b->vm->machine.ram, s->gpa, &to, 1, NULL);
+}
+
+void gdb_breakpoints_lift(GdbBreakpoints *b)
+{
+    rank_mutex_lock(&b->lock);
+    for (unsigned i = 0; i < b->software->len; i++) {
+        const GdbSoftware *s = &g_array_index(b->software, GdbSoftware, i);
+        gdb_software_swap(b, s, b->instruction, s->own);
+    }
+    rank_mutex_unlock(&b->lock);
+}
+
+/* Whether the breakpoint is meant to be in memory and is not. */
+static RUNS_IN_MAIN bool gdb_breakpoint_is_gone(GdbBreakpoints *b, const GdbBreakpoint *bp)
+{
+    rank_mutex_lock(&b->lock);
+    const GdbStepped *stepped = bp->place == GDB_BY_STEPS ? gdb_stepped_find(b, bp) : NULL;
+    bool in_memory = bp->place == GDB_IN_MEMORY || (stepped != NULL && stepped->in_memory);
+    uint64_t gpa = stepped != NULL ? stepped->gpa : bp->gpa;
+    uint8_t now = 0;
+    bool gone = in_memory && (!guest_physical_read(&b->vm->machine.ram, gpa, &now, 1, NULL) ||
+                              now != b->instruction);
+    rank_mutex_unlock(&b->lock);
+    return gone;
+}
+
+void gdb_breakpoints_plant(GdbBreakpoints *b)
+{
+    rank_mutex_lock(&b->lock);
+    for (unsigned i = 0; i < b->software->len; i++) {
+        const GdbSoftware *s = &g_array_index(b->software, GdbSoftware, i);
+        gdb_software_swap(b, s, s->own, b->instruction);
+    }
+    rank_mutex_unlock(&b->lock);
+    for (unsigned i = 0; i < b->set->len; i++) {
+        GdbBreakpoint *bp = &g_array_index(b->set, GdbBreakpoint, i);
+        if (gdb_breakpoint_is_gone(b, bp)) {
+            gdb_breakpoint_leave_memory(b, bp, "other memory");
+        }
+    }
 }
 
 /* ---- steps and stops ---- */

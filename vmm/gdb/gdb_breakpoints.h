@@ -19,6 +19,7 @@
  *   2. A vCPU reports `debug` plus its own step; it applies them when it is unparked, or at once if
  *      breakpoints change while it runs.
  *   3. A reset leaves nothing IN_MEMORY: the loader writes RAM anew.
+ *   4. Memory that is saved, and the memory of a point to go back to, has the guest's own bytes only.
  *
  * Steps observe the code that is stepped through. An interrupt, exception or system call switches
  * the processor's trap flag off until it returns: what happens in there is seen afterwards, if it
@@ -122,6 +123,10 @@ void gdb_breakpoints_co_remove(GdbBreakpoints *b, GdbBreakpointType type, uint64
 void gdb_breakpoints_co_remove_all(GdbBreakpoints *b) coroutine_fn RUNS_IN_MAIN;
 /* The machine was reset, its vCPUs are parked. */
 void gdb_breakpoints_reset(GdbBreakpoints *b) RUNS_IN_MAIN;
+/* The guest's own bytes are in memory from now on, while the VM is stopped for an operation on its memory; then break
+ * instructions are there again. Where memory was replaced and another byte stands, a debug register is used. */
+void gdb_breakpoints_lift(GdbBreakpoints *b) RUNS_IN_MAIN;
+void gdb_breakpoints_plant(GdbBreakpoints *b) RUNS_IN_MAIN;
 
 /* ---- steps and stops ---- */
 void gdb_breakpoints_set_step(GdbBreakpoints *b, unsigned cpu, bool step) RUNS_IN_MAIN;

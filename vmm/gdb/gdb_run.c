@@ -114,9 +114,21 @@ static void gdb_vm_reset(VmListener *l, VmCause cause)
     gdb_breakpoints_reset(&g->breakpoints);
 }
 
+static void gdb_memory_used(VmListener *l, bool begin)
+{
+    enter_main();
+    Gdb *g = (Gdb *)((char *)l - offsetof(Gdb, listener));
+    if (begin) {
+        gdb_breakpoints_lift(&g->breakpoints);
+    } else {
+        gdb_breakpoints_plant(&g->breakpoints);
+    }
+}
+
 void gdb_run_init(Gdb *g)
 {
-    g->listener = (VmListener){.run_changed = gdb_run_changed, .reset = gdb_vm_reset};
+    g->listener = (VmListener){
+        .run_changed = gdb_run_changed, .reset = gdb_vm_reset, .memory_used = gdb_memory_used};
     vm_listen(g->vm, &g->listener);
 }
 

@@ -107,6 +107,8 @@ typedef struct PartsChips {
     GError *error;
 } PartsChips;
 
+static WorkerLane parts_lane; /* the stopped VM waits for it, not for other calls that hang */
+
 /* KVM waits when it creates a PIT. */
 static int parts_write_chips(void *opaque)
 {
@@ -119,7 +121,7 @@ static coroutine_fn RUNS_IN_MAIN bool parts_co_write_chips(VmMachine *m, const M
                                                            GError **error)
 {
     PartsChips chips = {.kvm = &m->kvm, .state = parts->chips};
-    if (co_run_in_worker(parts_write_chips, &chips) == 0) {
+    if (co_run_in_lane(&parts_lane, parts_write_chips, &chips) == 0) {
         return true;
     }
     g_propagate_error(error, chips.error);

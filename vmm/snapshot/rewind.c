@@ -5,10 +5,9 @@
 #include "util/log.h"
 #include "util/loop/sched_point.h"
 #include "util/loop/worker.h"
-#include "vmm/snapshot/machine_outside.h"
 #include "vmm/snapshot/machine_state.h"
 #include "vmm/snapshot/rewind_disks.h"
-#include "vmm/snapshot/savevm.h"
+#include "vmm/snapshot/rewind_int.h"
 
 /* What is needed to go back. */
 typedef struct RewindPoint {
@@ -88,47 +87,6 @@ RewindInfo rewind_info(void)
     };
 }
 
-/* ---- what is refused ---- */
-
-static RUNS_IN_MAIN bool rewind_refuse(GError **error, const char *text)
-{
-    g_set_error_literal(error, STATE_ERROR, STATE_ERROR_MACHINE, text);
-    return false;
-}
-
-static void rewind_look_at_job(const Job *job, void *opaque)
-{
-    enter_main();
-    const Job **running = opaque;
-    JobStatus status = job_status(job);
-    if (status != JOB_STATUS_CONCLUDED && status != JOB_STATUS_NULL) {
-        *running = job;
-    }
-}
-
-/* Whether nothing is under way that a point or a rewind would tear. */
-static RUNS_IN_MAIN bool rewind_check_quiet(const Vm *vm, GError **error)
-{
-    const Job *running = NULL;
-    SavevmState save = savevm_info().state;
-    if (vm->life.quitting) {
-        return rewind_refuse(error, "skiff quits");
-    }
-    if (vm->life.ending != NULL) {
-        return rewind_refuse(error, "what -exec's command has read and printed cannot go back");
-    }
-    if (save == SAVEVM_ACTIVE || save == SAVEVM_COMPLETED) {
-        return rewind_refuse(error, "a save is under way or waits for savevm-end");
-    }
-    job_foreach(rewind_look_at_job, &running);
-    if (running != NULL) {
-        g_set_error(error, STATE_ERROR, STATE_ERROR_MACHINE,
-                    "job '%s' is not over: wait for its end, or cancel it", job_id(running));
-        return false;
-    }
-    return vm_check_no_removal(vm, error) && machine_outside_check(vm->machine.devices, error);
-}
-
 /* ---- memory ---- */
 
 typedef struct RewindCall {
@@ -167,7 +125,7 @@ static int rewind_restore_memory(void *opaque)
 static coroutine_fn RUNS_IN_MAIN void rewind_clear_point(RewindPoint *p)
 {
     if (p->memory != NULL) {
-        co_run_in_worker(rewind_free_memory, p->memory);
+        co_run_in_lane(&rewind_lane, rewind_free_memory, p->memory);
     }
     machine_state_load_free(p->load);
     rewind_disks_co_free(p->disks);
@@ -343,6 +301,7 @@ static coroutine_fn RUNS_IN_MAIN bool rewind_take_point(Vm *vm, GError **error)
     bool disks_touched = false;
     rewind_move(vm, rewinder.state, REWIND_TAKING);
     VmStopped *token = co_vm_stop(rs, STOP_PAUSED);
+    VM_ANNOUNCE(vm, memory_used, true);
     bool ok = rewind_make_point(vm, token, &made, &failure);
     if (ok) {
         disks_touched = rewinder.point.disks != NULL;
@@ -354,6 +313,7 @@ static coroutine_fn RUNS_IN_MAIN bool rewind_take_point(Vm *vm, GError **error)
         rewind_not_made(vm, &made, disks_touched, failure);
         g_propagate_error(error, failure);
     }
+    VM_ANNOUNCE(vm, memory_used, false);
     vm_stopped_put(rs, token);
     co_vm_resume(rs);
     return ok;
@@ -434,7 +394,9 @@ static coroutine_fn RUNS_IN_MAIN bool rewind_run(Vm *vm, GError **error)
     int64_t begin_ns = aio_now_ns(vm->ctx);
     rs->run_requested = true; /* a stop that comes from now on clears it */
     VmStopped *token = co_vm_stop(rs, STOP_PAUSED);
+    VM_ANNOUNCE(vm, memory_used, true);
     bool runs = rewind_go_back(vm, token, ran, &failure);
+    VM_ANNOUNCE(vm, memory_used, false);
     vm_stopped_put(rs, token);
     rs->run_requested = rs->run_requested && runs;
     co_vm_resume(rs);

@@ -177,9 +177,11 @@ static coroutine_fn RUNS_IN_MAIN void savevm_stop_and_complete(void)
     vm_operation_begin(rs);
     int64_t begin_ns = aio_now_ns(savevm.vm->ctx);
     VmStopped *token = co_vm_stop(rs, STOP_SAVE_VM);
+    VM_ANNOUNCE(savevm.vm, memory_used, true);
     if (savevm.target != NULL && savevm_copy_stopped(token, &error)) {
         savevm_leave_target();
     }
+    VM_ANNOUNCE(savevm.vm, memory_used, false);
     live_ram_co_stop_log(&savevm.live);
     vm_stopped_put(rs, token);
     savevm.end_ns = aio_now_ns(savevm.vm->ctx);
@@ -255,8 +257,9 @@ static coroutine_fn RUNS_IN_MAIN bool savevm_start(Vm *vm, const char *path, boo
     }
     StateTarget *target = NULL;
     if (path != NULL && atomic_load(&vm->machine.ram.logging)) { /* by a rewind point */
-        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_EXIST,
-                    "a rewind point is held: x-rewind-end gives it up");
+        g_set_error(
+            error, G_FILE_ERROR, G_FILE_ERROR_EXIST,
+            "a rewind point is held (x-rewind-end gives it up), or snapshot-save copies memory");
         return false;
     }
     if (path != NULL) {

@@ -132,6 +132,13 @@ static RUNS_IN_MAIN char **disks_set_of(const SnapshotDisks *d, const BlockSnaps
     return g_steal_pointer(&ids);
 }
 
+char **snapshot_disks_set_of(const SnapshotDisks *d, unsigned state, const char *id)
+{
+    const BlockImageInfo *info = state < d->count ? block_node_image_info(d->nodes[state]) : NULL;
+    const BlockSnapshotInfo *of = info != NULL ? block_image_find_snapshot(info, id, NULL) : NULL;
+    return of != NULL ? disks_set_of(d, of) : NULL;
+}
+
 /* The newest set whose state is in @n. */
 static RUNS_IN_MAIN char **disks_set_in(const SnapshotDisks *d, BlockNode *n, const char *tag)
 {

@@ -27,6 +27,16 @@ SnapshotDisks *snapshot_job_disks(const SnapshotJob *j, GError **error) RUNS_IN_
 bool snapshot_co_delete_one(Vm *vm, const char *node, const char *id, GError **error)
     coroutine_fn RUNS_IN_MAIN;
 
+/* ---- snapshot_older.c: the snapshots with the name of a new one, which go once that is complete ---- */
+typedef struct SnapshotOlder SnapshotOlder;
+SnapshotOlder *snapshot_older_new(const char *tag) ANY_THREAD;
+void snapshot_older_free(SnapshotOlder *o) ANY_THREAD;
+/* Adds those that @n has now. */
+void snapshot_older_note(SnapshotOlder *o, BlockNode *n) RUNS_IN_MAIN;
+bool snapshot_older_has(const SnapshotOlder *o, const char *node, const char *id) ANY_THREAD;
+/* One that cannot be deleted remains, and the log says so. Takes the operation lock where it needs it. */
+void snapshot_older_co_delete(const SnapshotOlder *o, Vm *vm) coroutine_fn RUNS_IN_MAIN;
+
 /* Whether a snapshot-save is under way, which may have yet to read what memory was. */
 bool snapshot_save_is_running(void) RUNS_IN_MAIN;
 

@@ -13,6 +13,7 @@
 typedef struct SnapshotLoad {
     SnapshotJob common; /* first: snapshot_job_int.h */
     char **ids;         /* in each of `names`, which are those of different nodes */
+    unsigned state;     /* which of them has the state */
     BlockNode *node;    /* of the state area; owned */
     StateLoad load;
     BlockSnapshotRun **runs; /* of the disks that are prepared */
@@ -34,11 +35,10 @@ static coroutine_fn RUNS_IN_MAIN void load_close(SnapshotLoad *l)
 static coroutine_fn RUNS_IN_MAIN bool load_open_state(SnapshotLoad *l, const SnapshotDisks *d,
                                                       GError **error)
 {
-    unsigned i = 0;
-    while (d->nodes[i] != d->state) {
-        i++;
+    while (d->nodes[l->state] != d->state) {
+        l->state++;
     }
-    l->node = block_node_co_open_snapshot_state(d->state, l->ids[i], NULL, error);
+    l->node = block_node_co_open_snapshot_state(d->state, l->ids[l->state], NULL, error);
     if (l->node == NULL) {
         return false;
     }
@@ -71,6 +71,22 @@ static coroutine_fn RUNS_IN_MAIN bool load_open(SnapshotLoad *l, GError **error)
 static coroutine_fn RUNS_IN_MAIN bool load_read_state(SnapshotLoad *l, GError **error)
 {
     return state_load_co_stream(&l->load, error) && state_load_co_check_memory(&l->load, error);
+}
+
+/* Whether each disk still has the snapshot of the save whose state was read, which stays while its area is open. */
+static RUNS_IN_MAIN bool load_check_set(const SnapshotLoad *l, GError **error)
+{
+    g_autofree SnapshotDisks *d = snapshot_job_disks(&l->common, error);
+    if (d == NULL) {
+        return false;
+    }
+    g_auto(GStrv) ids = snapshot_disks_set_of(d, l->state, l->ids[l->state]);
+    if (ids == NULL || !g_strv_equal((const char *const *)ids, (const char *const *)l->ids)) {
+        g_set_error(error, STATE_ERROR, STATE_ERROR_MACHINE,
+                    "Snapshot '%s' has changed while it was being loaded", l->common.tag);
+        return false;
+    }
+    return true;
 }
 
 /* Begins all loads, without a change: nothing can be found to refuse half-way. */
@@ -148,10 +164,12 @@ static coroutine_fn RUNS_IN_MAIN bool load_apply(SnapshotLoad *l, StopReason rea
         return false;
     }
     g_autoptr(MachineStateLoad) load = machine_state_stage(vm, l->load.stream, error);
-    bool ok = load != NULL && load_prepare_disks(l, error);
+    bool ok = load != NULL && load_check_set(l, error) && load_prepare_disks(l, error);
     if (ok) {
         VmStopped *token = co_vm_stop(&vm->run, reason);
+        VM_ANNOUNCE(vm, memory_used, true);
         ok = load_change(l, load, token, error);
+        VM_ANNOUNCE(vm, memory_used, false);
         vm_stopped_put(&vm->run, token);
     }
     load_end_disks(l);

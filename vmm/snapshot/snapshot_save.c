@@ -10,15 +10,11 @@
 #include "vmm/snapshot/snapshot_job.h"
 #include "vmm/snapshot/snapshot_job_int.h"
 
-typedef struct OlderSnapshot {
-    char *node, *id;
-} OlderSnapshot;
-
 typedef struct SnapshotSave {
     SnapshotJob common; /* first: snapshot_job_int.h */
     bool replaces;
-    GPtrArray *older; /* of OlderSnapshot: those with this name before */
-    Job *job;         /* borrowed; of the step under way */
+    SnapshotOlder *older;
+    Job *job; /* borrowed; of the step under way */
     unsigned count;
     unsigned state;          /* index of the run of the image with the state */
     BlockSnapshotRun **runs; /* from PREPARE to END; owned */
@@ -54,38 +50,6 @@ static RUNS_IN_MAIN bool save_check_tag(const SnapshotSave *s, const SnapshotDis
     return false;
 }
 
-static void save_free_older(void *opaque)
-{
-    OlderSnapshot *o = opaque;
-    g_free(o->node);
-    g_free(o->id);
-    g_free(o);
-}
-
-static bool save_is_older(const SnapshotSave *s, const char *node, const char *id)
-{
-    for (unsigned i = 0; i < s->older->len; i++) {
-        const OlderSnapshot *o = s->older->pdata[i];
-        if (strcmp(o->node, node) == 0 && strcmp(o->id, id) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Those with the tag in @n. */
-static RUNS_IN_MAIN void save_note_older(SnapshotSave *s, BlockNode *n)
-{
-    const BlockImageInfo *info = block_node_image_info(n);
-    for (unsigned i = 0; info != NULL && i < info->snapshot_count; i++) {
-        if (strcmp(info->snapshots[i].name, s->common.tag) == 0) {
-            OlderSnapshot *o = g_new(OlderSnapshot, 1);
-            *o = (OlderSnapshot){g_strdup(block_node_name(n)), g_strdup(info->snapshots[i].id)};
-            g_ptr_array_add(s->older, o);
-        }
-    }
-}
-
 /* Begins the snapshots. Those that are begun when one fails are undone by the caller. */
 static coroutine_fn RUNS_IN_MAIN bool save_prepare_disks(SnapshotSave *s, const SnapshotDisks *d,
                                                          uint64_t state_bytes, GError **error)
@@ -96,7 +60,7 @@ static coroutine_fn RUNS_IN_MAIN bool save_prepare_disks(SnapshotSave *s, const 
     s->runs = g_new0(BlockSnapshotRun *, d->count);
     snapshot_disks_warn_of_temporary(d, &s->common.vm->backends, s->common.tag);
     for (unsigned i = 0; i < d->count; i++) {
-        save_note_older(s, d->nodes[i]);
+        snapshot_older_note(s->older, d->nodes[i]);
         info.vm_state_size = d->nodes[i] == d->state ? state_bytes : 0;
         s->state = d->nodes[i] == d->state ? i : s->state;
         s->runs[i] = block_node_co_snapshot_prepare(d->nodes[i], &info, error);
@@ -219,6 +183,9 @@ static coroutine_fn RUNS_IN_MAIN bool save_freeze_stopped(SnapshotSave *s, const
                                                           GError **error)
 {
     g_clear_pointer(&s->stream, g_byte_array_unref);
+    if (!machine_outside_check(s->common.vm->machine.devices, error)) {
+        return false; /* it has come since PREPARE */
+    }
     s->stream = machine_state_co_save(s->common.vm, token, error);
     return s->stream != NULL && save_freeze_memory(s, token, error) && save_switch_disks(s, error);
 }
@@ -231,7 +198,9 @@ static coroutine_fn RUNS_IN_MAIN bool save_freeze(SnapshotSave *s, GError **erro
     if (!save_is_cancelled(s, error)) {
         int64_t begin_ns = aio_now_ns(s->common.vm->ctx);
         VmStopped *token = co_vm_stop(rs, STOP_SAVE_VM);
+        VM_ANNOUNCE(s->common.vm, memory_used, true);
         ok = save_freeze_stopped(s, token, error);
+        VM_ANNOUNCE(s->common.vm, memory_used, false);
         live_ram_co_stop_log(&s->live);
         vm_stopped_put(rs, token);
         co_vm_resume(rs);
@@ -376,7 +345,8 @@ static coroutine_fn RUNS_IN_MAIN void save_delete_new(SnapshotSave *s, const cha
     const BlockImageInfo *info = n != NULL ? block_node_image_info(n) : NULL;
     for (unsigned i = 0; info != NULL && i < info->snapshot_count && id == NULL; i++) {
         const BlockSnapshotInfo *found = &info->snapshots[i];
-        if (strcmp(found->name, s->common.tag) == 0 && !save_is_older(s, node, found->id)) {
+        if (strcmp(found->name, s->common.tag) == 0 &&
+            !snapshot_older_has(s->older, node, found->id)) {
             id = g_strdup(found->id);
         }
     }
@@ -405,19 +375,6 @@ static coroutine_fn RUNS_IN_MAIN void save_undo(SnapshotSave *s)
     }
 }
 
-/* The snapshots that the new one replaces. One that cannot be deleted remains. */
-static coroutine_fn RUNS_IN_MAIN void save_delete_older(SnapshotSave *s)
-{
-    for (unsigned i = 0; i < s->older->len; i++) {
-        const OlderSnapshot *o = s->older->pdata[i];
-        g_autoptr(GError) error = NULL;
-        if (!snapshot_co_delete_one(s->common.vm, o->node, o->id, &error)) {
-            log_warn("snapshot-save: the older snapshot '%s' of '%s' remains: %s", s->common.tag,
-                     o->node, error->message);
-        }
-    }
-}
-
 static unsigned saves_running; /* main */
 
 bool snapshot_save_is_running(void)
@@ -434,7 +391,7 @@ static int save_run(Job *job, GError **error)
     saves_running++;
     bool ok = job_co_pause_point(job) && save_run_steps(s, error);
     if (ok) {
-        save_delete_older(s);
+        snapshot_older_co_delete(s->older, s->common.vm);
     } else {
         save_undo(s);
     }
@@ -462,7 +419,7 @@ static void save_free(void *state)
     g_clear_pointer(&s->stream, g_byte_array_unref);
     g_free(s->info.why_passes);
     g_free(s->runs);
-    g_ptr_array_unref(s->older);
+    snapshot_older_free(s->older);
     snapshot_job_clear(&s->common);
     g_free(s);
 }
@@ -486,7 +443,7 @@ Job *snapshot_save_start(const SnapshotJobConfig *config, GError **error)
     snapshot_job_init(&s->common, config);
     s->replaces = config->replaces;
     s->frozen = (FrozenRam){.vm = config->vm, .way = config->capture};
-    s->older = g_ptr_array_new_with_free_func(save_free_older);
+    s->older = snapshot_older_new(config->tag);
     uint64_t bytes;
     g_autofree SnapshotDisks *d = snapshot_job_disks(&s->common, error);
     bool ok = d != NULL && save_check_tag(s, d, error) &&

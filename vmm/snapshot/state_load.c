@@ -139,7 +139,9 @@ static coroutine_fn RUNS_IN_MAIN bool state_load_run(Vm *vm, StateLoad *l, GErro
     bool ok = false;
     if (l->blk != NULL) {
         VmStopped *token = co_vm_stop(&vm->run, STOP_PAUSED);
+        VM_ANNOUNCE(vm, memory_used, true);
         ok = state_load_from(vm, l, token, error);
+        VM_ANNOUNCE(vm, memory_used, false);
         vm_stopped_put(&vm->run, token);
     }
     if (ok && l->fd >= 0) {

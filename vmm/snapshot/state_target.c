@@ -28,8 +28,9 @@ struct StateTarget {
     BlockBackend *blk;
     RamImage image;
     RamImageSave save;
-    bool made;  /* the file did not exist */
-    bool begun; /* state_file_co_end() is owed */
+    bool made;    /* the file did not exist */
+    bool written; /* it has this save's lock, and something of it */
+    bool begun;   /* state_file_co_end() is owed */
     bool valid;
     GByteArray *stream;
     RamPages dirty;  /* the user's while there is no step */
@@ -128,7 +129,12 @@ static coroutine_fn bool state_target_step_open(StateTarget *t, GError **error)
                      t->name);
         }
     }
-    if (!state_target_open_node(t, error) || !state_target_make_room(t, file, error)) {
+    /* A file that hung until now may have the next save in it. */
+    if (!state_target_open_node(t, error) || state_target_is_cancelled(t, error)) {
+        return false;
+    }
+    t->written = true;
+    if (!state_target_make_room(t, file, error)) {
         return false;
     }
     t->save.blk = t->blk;
@@ -200,7 +206,7 @@ static coroutine_fn RUNS_IN_MAIN void state_target_close(StateTarget *t)
         g_clear_pointer(&t->stream, g_byte_array_unref);
         co_call_in(blk_home(t->blk), state_target_end_at_home, t);
     }
-    if (t->made && !t->valid) {
+    if (t->made && !t->valid && (t->written || !t->abandoned)) {
         /* Before its lock is released: later the name may be another save's. */
         file_co_remove(t->name);
     }

@@ -14,7 +14,8 @@
  *   2. After state_target_cancel() no call waits, and the file does not stay valid.
  *   3. Guest RAM is only read in a step. A step that hangs does not read: it waits for the file. One that goes
  *      on after a cancel reads at most the pieces that its workers have begun.
- *   4. A file that was made for the save is removed if the save is not completed.
+ *   4. A file that was made for the save is removed if the save is not completed. But when its user has left before
+ *      it was open, nothing is written to it or removed: it may be the next save's.
  *
  * Functions of main; co_* yield.
  */

@@ -54,6 +54,9 @@ struct VmListener {
     void (*run_changed)(VmListener *l, RunPhase phase, StopReason reason);
     /* The machine was reset and has not started again. Under the operation lock. */
     void (*reset)(VmListener *l, VmCause cause);
+    /* The memory of the stopped VM is captured, or replaced. @begin: takes out what the listener has put there; else puts it
+     * back, where memory is as it was. Under the operation lock. */
+    void (*memory_used)(VmListener *l, bool begin);
     /* The guest has ended. @leaving: skiff exits; otherwise the VM stops (-no-shutdown). With
      * @leaving it is called once. */
     void (*ending)(VmListener *l, VmCause cause, bool leaving);

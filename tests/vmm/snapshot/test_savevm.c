@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* savevm-start and savevm-end on a machine without KVM: what is saved is of the instant of the stop; whatever the
  * file does, a cancel ends the save, the VM goes on, and the next save works. */
+#include <semaphore.h>
 #include "tests/vmm/snapshot/savevm_rig.h"
+#include "util/loop/sched_point.h"
 
 BLOCK_TEST(a_save_is_of_the_instant_of_the_stop)
 {
@@ -244,6 +246,74 @@ BLOCK_TEST(a_file_of_a_cancelled_save_does_not_stay_valid)
     assert_true(last > 15);
 }
 
+typedef struct FirstOpen {
+    _Atomic unsigned count;
+    sem_t go;
+} FirstOpen;
+
+/* In a worker: the first open of a file hangs. */
+static void first_open(void *arg, const void *object)
+{
+    FirstOpen *f = arg;
+    if (f->count++ == 0) {
+        sem_wait(&f->go);
+    }
+}
+
+/* Threads of saves that have not let go of their file. */
+static unsigned state_threads(void)
+{
+    unsigned threads = 0;
+    g_autoptr(GDir) dir = g_dir_open("/proc/self/task", 0, NULL);
+    for (const char *name; (name = g_dir_read_name(dir)) != NULL;) {
+        g_autofree char *path = g_strdup_printf("/proc/self/task/%s/comm", name);
+        g_autofree char *comm = NULL;
+        threads += g_file_get_contents(path, &comm, NULL, NULL) && strstr(comm, "state") != NULL;
+    }
+    return threads;
+}
+
+static coroutine_fn RUNS_IN_MAIN void save_beside_an_open_that_hangs(bool made)
+{
+    FirstOpen first = {0};
+    char *path = test_file_new(0);
+    sem_init(&first.go, 0, 0);
+    rig_init();
+    if (made) {
+        assert_int_equal(unlink(path), 0);
+    }
+    sched_point_hook("file.open", first_open, &first);
+    Start s = {.path = path};
+    co_start(test_main, start_run, &s);
+    while (first.count == 0) {
+        co_yield_turn();
+    }
+    assert_true(savevm_co_end(&rig->vm, NULL));
+    assert_int_equal(state_threads(), 1);
+    rig_start(path);
+    rig_wait(SAVEVM_COMPLETED);
+    assert_true(savevm_co_end(&rig->vm, NULL));
+    sem_post(&first.go);
+    while (state_threads() > 0) {
+        co_yield_turn();
+    }
+    sched_point_hook("file.open", NULL, NULL);
+    g_autofree char *text =
+        g_strdup_printf("raw,node-name=s,file.driver=file,file.filename=%s,read-only=on", path);
+    BlockNode *n = test_node_add(text);
+    assert_true(file_is_valid(n));
+    test_node_del("s");
+    rig_clear();
+    test_file_free(path);
+}
+
+/* A save that was cancelled while its file is opened leaves it alone: it may be the next one's. */
+BLOCK_TEST(an_open_that_hangs_takes_nothing_from_the_next_save)
+{
+    save_beside_an_open_that_hangs(true);
+    save_beside_an_open_that_hangs(false);
+}
+
 BLOCK_TEST(a_cancel_while_the_state_of_the_machine_is_read_lets_the_vm_go_on)
 {
     End e = {0};
@@ -350,6 +420,7 @@ int main(void)
         cmocka_unit_test(a_driver_is_given_a_copy_of_memory),
         cmocka_unit_test(a_cancel_while_any_request_hangs_lets_the_vm_go_on),
         cmocka_unit_test(a_file_of_a_cancelled_save_does_not_stay_valid),
+        cmocka_unit_test(an_open_that_hangs_takes_nothing_from_the_next_save),
         cmocka_unit_test(a_cancel_while_the_state_of_the_machine_is_read_lets_the_vm_go_on),
         cmocka_unit_test(two_users_end_a_save_and_one_begins_the_next),
         cmocka_unit_test(the_end_of_skiff_ends_a_save_that_hangs),

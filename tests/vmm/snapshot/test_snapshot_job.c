@@ -64,6 +64,33 @@ BLOCK_TEST(a_device_whose_data_is_outside_is_named)
     snap_clear();
 }
 
+static Device late_device;
+
+/* The last that can be plugged before the instant. */
+static void late_device_comes(void)
+{
+    enter_main();
+    g_ptr_array_add(rig->vm.machine.devices, &late_device);
+}
+
+BLOCK_TEST(a_device_that_comes_before_the_instant_is_named)
+{
+    const DeviceType type = {.name = "outside-pci", .data_outside = true};
+    snap_init();
+    late_device = (Device){.type = &type, .id = "disk7"};
+    rig->parked = late_device_comes;
+    job_begin(snapshot_save_start, "a", false);
+    g_autofree char *error = job_end();
+    assert_non_null(error);
+    assert_non_null(strstr(error, "device 'disk7': another process has its data"));
+    assert_true(rig_runs());
+    assert_int_equal(tags(0, "a") + tags(1, "a"), 0);
+    g_ptr_array_set_size(rig->vm.machine.devices, 0);
+    save("b", false);
+    load_and_check("b");
+    snap_clear();
+}
+
 BLOCK_TEST(what_cannot_be_is_refused_before_a_job_exists)
 {
     static const char *const one[] = {"q0", NULL}, *const none[] = {"q9", NULL},
@@ -135,6 +162,34 @@ BLOCK_TEST(sets_are_not_mixed)
     snap_clear();
 }
 
+/* Another client replaces the snapshot of one disk while the state is read. The new one has the same id. */
+BLOCK_TEST(a_snapshot_that_is_replaced_during_a_load_is_not_mixed_in)
+{
+    static uint8_t buf[SPAN];
+    GError *failure = NULL;
+    snap_init();
+    save("a", false);
+    fault_set(rig->b, (BlockFault){.op = BLOCK_FAULT_READ, .hold = true});
+    job_begin(snapshot_load_start, "a", false);
+    while (block_fault_held(rig->b) == 0) {
+        co_yield_turn();
+    }
+    assert_int_equal(block_node_co_snapshot_delete(disks[0].node, NULL, "a", &failure), 0);
+    disk_write(0, 7);
+    BlockSnapshotInfo info = {.name = (char *)(uintptr_t) "a", .date_s = 5, .icount = UINT64_MAX};
+    assert_int_equal(block_node_co_snapshot_create(disks[0].node, &info, &failure), 0);
+    disk_write(0, 8);
+    fault_release(rig->b);
+    g_autofree char *error = job_end();
+    assert_non_null(error);
+    assert_string_equal(error, "Snapshot 'a' has changed while it was being loaded");
+    assert_int_equal(rig->loads, 0);
+    assert_true(rig_runs());
+    assert_int_equal(test_io(disks[0].guest, TEST_READ, 0, SPAN, buf, 0), 0);
+    assert_memory_equal(buf, disks[0].now, SPAN);
+    snap_clear();
+}
+
 /* The machine that asked for a reset is gone. */
 BLOCK_TEST(a_reset_that_was_asked_for_does_not_hit_the_machine_that_is_loaded)
 {
@@ -184,6 +239,8 @@ int main(void)
         cmocka_unit_test(memory_and_disks_of_one_instant_come_back),
         cmocka_unit_test(an_older_snapshot_comes_back_and_is_deleted),
         cmocka_unit_test(a_device_whose_data_is_outside_is_named),
+        cmocka_unit_test(a_device_that_comes_before_the_instant_is_named),
+        cmocka_unit_test(a_snapshot_that_is_replaced_during_a_load_is_not_mixed_in),
         cmocka_unit_test(what_cannot_be_is_refused_before_a_job_exists),
         cmocka_unit_test(the_same_name_replaces_only_when_the_new_one_is_complete),
         cmocka_unit_test(sets_are_not_mixed),
