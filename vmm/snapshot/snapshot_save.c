@@ -9,15 +9,12 @@
 #include "vmm/snapshot/machine_state.h"
 #include "vmm/snapshot/snapshot_job.h"
 #include "vmm/snapshot/snapshot_job_int.h"
-
-typedef struct OlderSnapshot {
-    char *node, *id;
-} OlderSnapshot;
+#include "vmm/snapshot/snapshot_older.h"
 
 typedef struct SnapshotSave {
     SnapshotJob common; /* first: snapshot_job_int.h */
     bool replaces;
-    GPtrArray *older; /* of OlderSnapshot: those with this name before */
+    GPtrArray *older; /* snapshot_older.h */
     Job *job;         /* borrowed; of the step under way */
     unsigned count;
     unsigned state;          /* index of the run of the image with the state */
@@ -54,36 +51,9 @@ static RUNS_IN_MAIN bool save_check_tag(const SnapshotSave *s, const SnapshotDis
     return false;
 }
 
-static void save_free_older(void *opaque)
-{
-    OlderSnapshot *o = opaque;
-    g_free(o->node);
-    g_free(o->id);
-    g_free(o);
-}
-
-static bool save_is_older(const SnapshotSave *s, const char *node, const char *id)
-{
-    for (unsigned i = 0; i < s->older->len; i++) {
-        const OlderSnapshot *o = s->older->pdata[i];
-        if (strcmp(o->node, node) == 0 && strcmp(o->id, id) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Those with the tag in @n. */
 static RUNS_IN_MAIN void save_note_older(SnapshotSave *s, BlockNode *n)
 {
-    const BlockImageInfo *info = block_node_image_info(n);
-    for (unsigned i = 0; info != NULL && i < info->snapshot_count; i++) {
-        if (strcmp(info->snapshots[i].name, s->common.tag) == 0) {
-            OlderSnapshot *o = g_new(OlderSnapshot, 1);
-            *o = (OlderSnapshot){g_strdup(block_node_name(n)), g_strdup(info->snapshots[i].id)};
-            g_ptr_array_add(s->older, o);
-        }
-    }
+    snapshot_older_note(s->older, n, s->common.tag);
 }
 
 /* Begins the snapshots. Those that are begun when one fails are undone by the caller. */
@@ -367,27 +337,6 @@ static coroutine_fn RUNS_IN_MAIN bool save_run_steps(SnapshotSave *s, GError **e
     return save_memory(s, error) && save_store(s, error);
 }
 
-/* Deletes the snapshots with the tag in @node that this save has made. */
-static coroutine_fn RUNS_IN_MAIN void save_delete_new(SnapshotSave *s, const char *node)
-{
-    g_autofree char *id = NULL;
-    BlockNode *n = block_node_find(node);
-    const BlockImageInfo *info = n != NULL ? block_node_image_info(n) : NULL;
-    for (unsigned i = 0; info != NULL && i < info->snapshot_count && id == NULL; i++) {
-        const BlockSnapshotInfo *found = &info->snapshots[i];
-        if (strcmp(found->name, s->common.tag) == 0 && !save_is_older(s, node, found->id)) {
-            id = g_strdup(found->id);
-        }
-    }
-    g_autoptr(GError) error = NULL;
-    if (id != NULL && !snapshot_co_delete_one(s->common.vm, node, id, &error)) {
-        log_warn(
-            "snapshot-save: snapshot '%s' of '%s', which has no state of the machine, remains: "
-            "%s",
-            s->common.tag, node, error->message);
-    }
-}
-
 /* The tables have what they had before. Snapshots that were stored when a later one failed are deleted. */
 static coroutine_fn RUNS_IN_MAIN void save_undo(SnapshotSave *s)
 {
@@ -400,20 +349,7 @@ static coroutine_fn RUNS_IN_MAIN void save_undo(SnapshotSave *s)
         }
     }
     for (unsigned i = 0; i < g_strv_length(s->common.names) && s->storing; i++) {
-        save_delete_new(s, s->common.names[i]);
-    }
-}
-
-/* The snapshots that the new one replaces. One that cannot be deleted remains. */
-static coroutine_fn RUNS_IN_MAIN void save_delete_older(SnapshotSave *s)
-{
-    for (unsigned i = 0; i < s->older->len; i++) {
-        const OlderSnapshot *o = s->older->pdata[i];
-        g_autoptr(GError) error = NULL;
-        if (!snapshot_co_delete_one(s->common.vm, o->node, o->id, &error)) {
-            log_warn("snapshot-save: the older snapshot '%s' of '%s' remains: %s", s->common.tag,
-                     o->node, error->message);
-        }
+        snapshot_older_co_delete_others(s->older, s->common.vm, s->common.names[i], s->common.tag);
     }
 }
 
@@ -433,7 +369,7 @@ static int save_run(Job *job, GError **error)
     saves_running++;
     bool ok = job_co_pause_point(job) && save_run_steps(s, error);
     if (ok) {
-        save_delete_older(s);
+        snapshot_older_co_delete(s->older, s->common.vm, s->common.tag);
     } else {
         save_undo(s);
     }
@@ -485,7 +421,7 @@ Job *snapshot_save_start(const SnapshotJobConfig *config, GError **error)
     snapshot_job_init(&s->common, config);
     s->replaces = config->replaces;
     s->frozen = (FrozenRam){.vm = config->vm, .way = config->capture};
-    s->older = g_ptr_array_new_with_free_func(save_free_older);
+    s->older = snapshot_older_new();
     uint64_t bytes;
     g_autofree SnapshotDisks *d = snapshot_job_disks(&s->common, error);
     bool ok = d != NULL && save_check_tag(s, d, error) &&
