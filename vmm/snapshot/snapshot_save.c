@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 #include "hw/core/vm_clock.h"
+#include "migration/ram/ram_blank.h"
 #include "util/log.h"
 #include "vmm/snapshot/live_ram.h"
 #include "vmm/snapshot/machine_outside.h"
@@ -92,6 +93,24 @@ static int save_read(void *opaque, unsigned block, uint64_t offset, void *buf, s
     return 0;
 }
 
+/* A RamImageBlankFn. What is not read makes progress, too. */
+static int save_blank(void *opaque, unsigned block, uint64_t offset, uint64_t pages, uint64_t *bits)
+{
+    enter_worker();
+    const SnapshotSave *s = opaque;
+    int ret = 0;
+    if (s->is_frozen) {
+        ret = frozen_ram_blank(&s->frozen, block, offset, pages, bits);
+    } else {
+        ram_blank_find(&s->common.vm->machine.ram.blocks[block], 0, offset / GUEST_RAM_PAGE, pages,
+                       bits);
+    }
+    if (s->is_frozen || s->live.passes <= 1) {
+        job_progress_add(s->job, ram_blank_count(bits, pages) * GUEST_RAM_PAGE);
+    }
+    return ret;
+}
+
 static bool save_urgent(void *opaque, unsigned *block, uint64_t *offset)
 {
     const SnapshotSave *s = opaque;
@@ -111,6 +130,7 @@ static coroutine_fn RUNS_IN_MAIN bool save_open_target(SnapshotSave *s, GError *
         return false;
     }
     state_target_set_source(s->target, save_read, s);
+    state_target_set_blank(s->target, save_blank);
     state_target_set_urgent(s->target, save_urgent);
     s->live = (LiveRam){.vm = vm, .target = s->target};
     job_progress_set_total(s->job, state_target_pages(s->target) * GUEST_RAM_PAGE);

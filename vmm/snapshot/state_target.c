@@ -410,6 +410,12 @@ void state_target_set_source(StateTarget *t, RamImageReadFn *read, void *opaque)
     t->save.opaque = opaque;
 }
 
+void state_target_set_blank(StateTarget *t, RamImageBlankFn *blank)
+{
+    g_assert(t->step == NULL);
+    t->save.blank = blank;
+}
+
 void state_target_set_urgent(StateTarget *t,
                              bool (*urgent)(void *opaque, unsigned *block, uint64_t *offset))
 {

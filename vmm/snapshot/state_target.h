@@ -38,6 +38,8 @@ StateTarget *state_target_new_on(BlockNode *node, const char *name, const GuestR
                                  AioContext *ctx, GError **error) coroutine_fn RUNS_IN_MAIN;
 /* What passes copy to a buffer and write, instead of guest memory as it is. While there is no step. */
 void state_target_set_source(StateTarget *t, RamImageReadFn *read, void *opaque) RUNS_IN_MAIN;
+/* The source's RamImageSave.blank. */
+void state_target_set_blank(StateTarget *t, RamImageBlankFn *blank) RUNS_IN_MAIN;
 /* The source's RamImageSave.urgent. */
 void state_target_set_urgent(StateTarget *t, bool (*urgent)(void *opaque, unsigned *block,
                                                             uint64_t *offset)) RUNS_IN_MAIN;
