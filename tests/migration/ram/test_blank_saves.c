@@ -16,7 +16,8 @@ typedef struct Capture {
     CaptureWp *wp;
     CaptureWpConfig config;
     GError *error;
-    uint64_t *bits; /* of a look, at the second block */
+    unsigned looks, kill_at; /* the child is killed in this look */
+    uint64_t *bits;          /* of a look, at the second block */
     uint64_t pages;
 } Capture;
 
@@ -186,7 +187,10 @@ BLOCK_TEST(a_page_that_is_given_back_after_the_fork_is_in_the_image)
 
 static void kill_child(void *arg, const void *object)
 {
-    const Capture *c = arg;
+    Capture *c = arg;
+    if (++c->looks != c->kill_at) {
+        return;
+    }
     struct pollfd p = {.fd = (int)syscall(SYS_pidfd_open, capture_fork_pid(c->fork), 0),
                        .events = POLLIN};
     kill(capture_fork_pid(c->fork), SIGKILL);
@@ -200,13 +204,31 @@ BLOCK_TEST(a_look_at_a_child_that_has_ended_meanwhile_counts_for_nothing)
     BlankRam t;
     blank_init(&t, false);
     blank_touch_some(&t, 1);
-    Capture c = {.ram = &t.ram};
+    Capture c = {.ram = &t.ram, .kill_at = 1};
     RamImageSave how = begin_save(&c, FORK);
     sched_point_hook("capture_fork.blank", kill_child, &c);
     BlockBackend *blk = test_blk("d", BLANK_DISK, true);
     assert_int_equal(blank_save(&t, blk, how), -ESRCH);
     sched_point_reset();
     assert_int_not_equal(blank_save(&t, blk, how), 0); /* nor does a look that begins afterwards */
+    capture_ok(&c, capture_free);
+    blk_co_free(blk);
+    blank_clear(&t);
+}
+
+/* It ends in the last look, and nothing is left to be read, which would fail. */
+BLOCK_TEST(a_child_that_has_ended_is_found_without_a_page_to_read)
+{
+    BlankRam t;
+    blank_init(&t, false);
+    Capture c = {.ram = &t.ram, .kill_at = 3};
+    RamImageSave how = begin_save(&c, FORK);
+    BlockBackend *blk = test_blk("d", BLANK_DISK, true);
+    assert_int_equal(blank_save(&t, blk, how), 0);
+    sched_point_hook("capture_fork.blank", kill_child, &c);
+    assert_int_equal(blank_save(&t, blk, how), -ESRCH);
+    assert_int_equal(c.looks, 3);
+    sched_point_reset();
     capture_ok(&c, capture_free);
     blk_co_free(blk);
     blank_clear(&t);
@@ -415,6 +437,7 @@ BLOCK_TEST(a_look_drops_what_is_held_for_blank_pages)
     while (brake.on) {
         co_yield_turn();
     }
+    assert_null(capture_wp_failure(c.wp)); /* which would have let the guest go on, too */
     capture_ok(&c, capture_free);
     g_free(c.bits);
     blank_clear(&t);
@@ -430,6 +453,7 @@ int main(void)
         cmocka_unit_test(shared_memory_is_saved_under_write_protection),
         cmocka_unit_test(a_page_that_is_given_back_after_the_fork_is_in_the_image),
         cmocka_unit_test(a_look_at_a_child_that_has_ended_meanwhile_counts_for_nothing),
+        cmocka_unit_test(a_child_that_has_ended_is_found_without_a_page_to_read),
         cmocka_unit_test(a_page_that_is_written_between_the_look_and_the_instant_is_in_the_image),
         cmocka_unit_test(private_pages_that_are_written_after_the_instant_are_zero_in_the_image),
         cmocka_unit_test(shared_pages_that_are_written_after_the_instant_are_zero_in_the_image),
