@@ -75,7 +75,8 @@ class Machine:
 
     def quit(self):
         self.qmp.cmd("quit")
-        assert self.process.wait() == 0
+        status = self.process.wait()
+        assert status == 0, f"skiff has ended with {status}"
 
 
 def save(machine, way, state):
@@ -84,15 +85,18 @@ def save(machine, way, state):
         machine.qmp.cmd("savevm-start", statefile=state)
         while machine.qmp.cmd("query-savevm")["status"] == "active":
             time.sleep(0.01)
-        assert machine.qmp.cmd("query-savevm")["status"] == "completed"
+        info = machine.qmp.cmd("query-savevm")
+        assert info["status"] == "completed", info
         return way
     machine.qmp.cmd("snapshot-save", job_id="j", tag="t", vmstate="disk", devices=["disk"], x_capture=way)
     while True:
         info = [j for j in machine.qmp.cmd("query-jobs") if j["id"] == "j"][0]
         if info["status"] == "concluded":
             assert "error" not in info, info
-            assert way != "write-protection" or info["current-progress"] == info["total-progress"], info
-            return info["x-snapshot"]["capture"]
+            captured = info["x-snapshot"]["capture"]
+            more = info["current-progress"] - info["total-progress"]  # passes copy some pages again
+            assert more >= 0 and (more == 0 or captured == "passes"), info
+            return captured
         time.sleep(0.01)
 
 
@@ -101,7 +105,8 @@ def check(directory, options, way):
     subprocess.run([SKIFF_IMG, "create", "-q", "-f", "qcow2", disk, "64M"], check=True)
     machine = Machine(directory, options)
     machine.goes_on(5)
-    assert machine.used_mib() < USED_MIB
+    used = machine.used_mib()
+    assert used < USED_MIB, f"the machine has {used} MiB from the start"
     captured = save(machine, way, state)
     used = machine.used_mib()
     assert used < USED_MIB, f"{way}: the save has taken {used} MiB"
@@ -112,7 +117,8 @@ def check(directory, options, way):
     machine.quit()
     machine = Machine(directory, options + (["-loadstate", state] if way == "savevm-start" else ["-loadvm", "t"]))
     assert machine.goes_on(20) > 20, "the guest has begun anew"
-    assert machine.ticks()[0] <= last + 1
+    first = machine.ticks()[0]  # the line that was being printed may be in two parts
+    assert first <= last + 2, f"the guest went on with {first}, behind {last}"
     used = machine.used_mib()
     assert used < USED_MIB, f"{way}: the load has taken {used} MiB"
     machine.quit()
