@@ -16,23 +16,29 @@ BACKENDS = {
 }
 
 
-def run(peer, backend, guests, words):
-    """{key: number} that net-bench printed. A peer is (command, options of the device)."""
+def run_here(peer, netdev, guests, words, before=(), timeout=120):
+    """{key: number} that net-bench printed. A peer is (command, options of the device); @before is a command that runs it."""
     command, device = peer
     command = command + [
         *("-kernel", f"{guests}/net-bench.elf", "-append", words, "-serial", "stdio"),
         *("-device", "isa-debug-exit,iobase=0xf4,iosize=4"),
-        *("-netdev", BACKENDS[backend], "-device", f"virtio-net-pci,netdev=n{device}"),
+        *("-netdev", netdev, "-device", f"virtio-net-pci,netdev=n{device}"),
     ]
     done = subprocess.run(
-        ["unshare", "--net", "--map-root-user", "sh", "-c", NAMESPACE, "sh"] + command,
+        [*before, *command],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=timeout,
     )
     found = re.search(r"^net-bench: (op=.*)$", done.stdout, re.MULTILINE)
     if not found or "net-bench: PASS" not in done.stdout:
         raise SystemExit(f"bench: {command[0]}: {done.stdout}{done.stderr}")
     return {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", found.group(1))}
+
+
+def run(peer, backend, guests, words):
+    """The same in a network namespace of its own."""
+    before = ["unshare", "--net", "--map-root-user", "sh", "-c", NAMESPACE, "sh"]
+    return run_here(peer, BACKENDS[backend], guests, words, before)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Saves that do not read what was never touched: in each kind of memory and by each kind of capture the image is right, and
 /* timeout: 300 */
+/* Saves that do not read what was never touched: in each kind of memory and by each kind of capture the image is right, and
  * nothing is populated; a page that is written between the look and its use is caught. */
 #include <poll.h>
 #include <signal.h>
