@@ -247,6 +247,7 @@ const SandboxRow sandbox_rows[] = {
     CALL(symlink, MAIN | WORKER, "the name of a pseudo-terminal"),
     CALL(symlinkat, MAIN | WORKER, "the name of a pseudo-terminal"),
     CALL(memfd_create, MAIN | WORKER, "added guest memory"),
+    CALL(mincore, WORKER, "a save: which shared memory was never touched"),
     CALL(mbind, WORKER, "added guest memory"),
     WHEN(ioctl, WORKER | IOTHREAD | MAIN, "disks that are block devices",
          IS_LONG(1, BLKDISCARD, BLKZEROOUT, BLKSSZGET, BLKPBSZGET, BLKGETSIZE64)),

@@ -198,6 +198,34 @@ BLOCK_TEST(shared_pages_of_each_kind)
     blank_clear(&t);
 }
 
+/* Runs of any length, also if the kernel does not say what is in the page cache. */
+BLOCK_TEST(shared_runs_of_data_end_where_they_end)
+{
+    g_autofree Find *f = g_new(Find, 1);
+    BlankRam t;
+    blank_init(&t, true);
+    const uint64_t runs[] = {1, 2, 511, 512, 513, 1024, 1500};
+    uint64_t page = 0, sum = 0;
+    for (unsigned i = 0; i < G_N_ELEMENTS(runs); i++) {
+        for (uint64_t n = 0; n < runs[i]; n++) {
+            blank_write(&t, BLANK_HIGH_FIRST + page + n, 9);
+        }
+        sum += runs[i];
+        page += runs[i] + 1;
+    }
+    for (unsigned fails = 0; fails < 2; fails++) {
+        find(f, &t, 1, 0, page + 10);
+        assert_int_equal(ram_blank_count(f->bits, page + 10), page + 10 - sum);
+        for (uint64_t at = 0, i = 0; i < G_N_ELEMENTS(runs); i++, at++) {
+            at += runs[i];
+            assert_true(ram_map_test(f->bits, at));
+            assert_false(ram_map_test(f->bits, at - 1));
+        }
+        t.ram.blocks[1].host = (uint8_t *)(uintptr_t)4096; /* nothing is mapped there */
+    }
+    blank_clear(&t);
+}
+
 /* What is not there has the file's contents, or zeroes if it was given back: it is read. */
 BLOCK_TEST(memory_that_is_mapped_from_a_state_file_is_never_blank)
 {
@@ -275,6 +303,7 @@ int main(void)
         cmocka_unit_test(private_pages_of_each_kind),
         cmocka_unit_test(a_huge_page_is_not_blank),
         cmocka_unit_test(shared_pages_of_each_kind),
+        cmocka_unit_test(shared_runs_of_data_end_where_they_end),
         cmocka_unit_test(memory_that_is_mapped_from_a_state_file_is_never_blank),
         cmocka_unit_test(where_the_kernel_does_not_tell_no_page_is_blank),
         cmocka_unit_test(a_scan_that_fails_later_finds_nothing),
