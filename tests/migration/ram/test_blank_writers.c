@@ -7,6 +7,7 @@
 #include "migration/ram/capture_wp.h"
 #include "migration/ram/ram_blank.h"
 #include "tests/migration/ram/ram_writers.h"
+#include "util/loop/sched_point.h"
 
 #define ROUNDS 25u
 
@@ -55,7 +56,7 @@ static coroutine_fn RUNS_IN_MAIN void capture_ok(Capture *c, int (*fn)(void *opa
     }
 }
 
-/* Memory of which no page is there. */
+/* Memory of which every other page of each writer is there, all zero: writes that are lost show beside those that are not. */
 static void untouched_init(RamTest *t, bool shared)
 {
     ram_test_init(t);
@@ -69,6 +70,11 @@ static void untouched_init(RamTest *t, bool shared)
         t->ram.blocks[0].fd = t->ram.blocks[1].fd = fd;
         t->ram.blocks[1].fd_offset = RAM_TEST_LOW;
     }
+    for (uint64_t page = 0; page < WRITER_PAGES; page++) {
+        if (page / WRITERS % 2 == 0) {
+            *(volatile uint8_t *)(t->host + page * 4096) = 0;
+        }
+    }
 }
 
 static void untouched_clear(RamTest *t)
@@ -79,8 +85,18 @@ static void untouched_clear(RamTest *t)
     ram_test_clear(t);
 }
 
-/* The writers are in their first round over memory, or shortly behind it, when the instant comes, and have @more writes
- * behind them when the image is begun. */
+static unsigned looks;
+
+/* On the capture thread, which has just seen which pages are not there: they come while it protects. */
+static void begin_after_looks(void *arg, const void *object)
+{
+    if (++looks == 2) {
+        writers_begin(arg);
+    }
+}
+
+/* The writers are in their first round over memory, or shortly behind it, when the instant comes, and go on before the image is
+ * begun. */
 static coroutine_fn RUNS_IN_MAIN void one_round(bool shared, bool fork, unsigned round,
                                                 BlockBackend *blk)
 {
@@ -89,12 +105,18 @@ static coroutine_fn RUNS_IN_MAIN void one_round(bool shared, bool fork, unsigned
     untouched_init(&t, shared);
     ram_test_init(&loaded);
     Capture c = {.config.ram = &t.ram};
-    writers_begin(t.host);
+    looks = shared || fork ? 2 : 0;
+    if (looks == 2) {
+        writers_begin(t.host);
+    }
     if (!fork) {
+        sched_point_hook("capture_wp.scan", begin_after_looks, t.host);
         capture_ok(&c, begin_wp);
+        sched_point_reset();
     } else {
         writers_wait_for(round * 20);
     }
+    assert_true(looks >= 2);
     writers_wait_parked();
     capture_ok(&c, fork ? begin_fork : freeze_wp);
     writers_go_on();
