@@ -47,6 +47,8 @@ enum {
     BLOCK_ERROR_OPEN,   /* a system call failed */
     BLOCK_ERROR_IN_USE, /* a name, a node or a file is taken */
     BLOCK_ERROR_DEPTH,  /* too many nodes below one */
+    /* cache.direct= or aio= asks for what this file or host does not have; another value may work */
+    BLOCK_ERROR_UNSUPPORTED,
 };
 
 #define BLOCK_NODE_NAME_MAX 31 /* bytes, as QEMU has it */

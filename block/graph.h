@@ -100,6 +100,9 @@ BlockEdge *block_name_co_new(BlockNode *n, const char *user) coroutine_fn RUNS_I
 BlockNode *block_node_below_jobs(BlockNode *n) RUNS_IN_MAIN;
 /* The same below filters whose name is generated: the node that queries of disks show. */
 BlockNode *block_node_below_unnamed(BlockNode *n) RUNS_IN_MAIN;
+/* Whether a part of what @n shows is lost when skiff ends: it is in a temporary file (snapshot=on), its own or that of a
+ * node below it. */
+bool block_node_is_temporary(const BlockNode *n) RUNS_IN_MAIN;
 /* False + @error if @n is the filter of a job: jobs, bitmaps and exports cannot use it. */
 bool block_node_check_no_filter(const BlockNode *n, GError **error) RUNS_IN_MAIN;
 /* The job that uses @n with BLOCK_USE_GRAPH; "job 'job0'", borrowed. NULL: none. */

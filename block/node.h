@@ -308,6 +308,7 @@ struct BlockNode {
     bool created;              /* main: by block_node_create() */
     bool unnamed;              /* main: the same, and the user has not given the name */
     bool hidden;               /* main: nobody sees its data, so its backing node may change */
+    bool temporary;            /* main: its file has no name, so its data is lost when skiff ends */
     bool
         keeps_reads; /* home: a write waits for older reads of the same bytes; the node is tracked */
     bool detached;   /* main: created, and outside of the graph */

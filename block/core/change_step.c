@@ -252,6 +252,16 @@ BlockNode *block_node_below_unnamed(BlockNode *n)
     return n;
 }
 
+bool block_node_is_temporary(const BlockNode *n)
+{
+    bool temporary = n->temporary;
+    for (unsigned i = 0; i < n->children->len && !temporary; i++) {
+        const BlockEdge *edge = n->children->pdata[i];
+        temporary = block_node_is_temporary(edge->node);
+    }
+    return temporary;
+}
+
 bool block_node_check_no_filter(const BlockNode *n, GError **error)
 {
     if (n->created) {

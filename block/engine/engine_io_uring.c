@@ -284,8 +284,8 @@ static RUNS_IN_IOTHREAD BlockEngine *engine_uring_create(AioContext *ctx, GError
         e->spare = ret == 0;
     }
     if (ret < 0) {
-        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN, "aio=io_uring: %s: %s", g_strerror(-ret),
-                    engine_uring_hint(-ret));
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_UNSUPPORTED, "aio=io_uring: %s: %s",
+                    g_strerror(-ret), engine_uring_hint(-ret));
         g_free(e);
         return NULL;
     }

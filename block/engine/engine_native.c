@@ -176,8 +176,9 @@ static const AioHandlerOps engine_native_handler = {
 
 static bool engine_native_fail(GError **error, const char *what, int err)
 {
-    g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN, "aio=native: %s: %s%s; use aio=threads", what,
-                g_strerror(err), err == EAGAIN ? " (sysctl fs.aio-max-nr is exhausted)" : "");
+    g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_UNSUPPORTED,
+                "aio=native: %s: %s%s; use aio=threads", what, g_strerror(err),
+                err == EAGAIN ? " (sysctl fs.aio-max-nr is exhausted)" : "");
     return false;
 }
 

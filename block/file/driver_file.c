@@ -5,6 +5,7 @@
 #include <unistd.h>
 #include "block/file/driver_file.h"
 #include "block/drivers.h"
+#include "block/file/file_opener.h"
 #include "block/lane.h"
 #include "block/trace_events.h"
 
@@ -74,14 +75,19 @@ static coroutine_fn RUNS_IN_MAIN bool file_co_open(BlockNode *n, GError **error)
         return false;
     }
     FileOpen o = {.node = n};
-    if (co_run_in_worker(file_open_work, &o) != 0) {
+    int ret;
+    if (!file_co_run_opener(file_open_work, &o, &ret)) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN, "'%s': " FILE_OPENER_BUSY, s->filename);
+        return false;
+    }
+    if (ret != 0) {
         g_propagate_error(error, o.error);
         return false;
     }
     s->engine = block_co_engine_get(n->home, (BlockEngineKind)s->aio, error);
     if (s->engine == NULL) {
         g_prefix_error(error, "'%s': ", s->filename);
-        co_run_in_worker(file_close_work, s);
+        co_run_in_lane(&s->lane, file_close_work, s);
         return false;
     }
     n->caps.grows = !s->is_device;
@@ -103,7 +109,7 @@ static coroutine_fn RUNS_IN_MAIN void file_co_close(BlockNode *n)
 {
     FileState *s = n->state;
     block_co_engine_put(s->engine);
-    co_run_in_worker(file_close_work, s); /* a close may write back data and block */
+    co_run_in_lane(&s->lane, file_close_work, s); /* a close may write back data and block */
 }
 
 /* ---- requests ---- */

@@ -10,6 +10,7 @@
  *   file_zero.c     discard and write-zeroes, in workers
  *   file_status.c   which parts of a file are holes, in workers
  *   file_new.c      files for new images
+ *   file_opener.c   the lane of calls that find files by their names
  */
 #ifndef SKIFF_BLOCK_FILE_DRIVER_FILE_H
 #define SKIFF_BLOCK_FILE_DRIVER_FILE_H

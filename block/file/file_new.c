@@ -5,7 +5,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include "util/loop/worker.h"
+#include "block/file/file_opener.h"
 
 typedef struct FileMake {
     const char *path;
@@ -48,20 +48,23 @@ static int file_is_private_work(void *opaque)
 int file_co_make(const char *path, mode_t mode)
 {
     FileMake m = {.path = path, .mode = mode};
-    return co_run_in_worker(file_make_work, &m);
+    int ret;
+    return file_co_run_opener(file_make_work, &m, &ret) ? ret : -EBUSY;
 }
 
 void file_co_remove(const char *path)
 {
-    co_run_in_worker(file_remove_work, (char *)(uintptr_t)path);
+    file_co_run_opener_late(file_remove_work, (char *)(uintptr_t)path);
 }
 
 bool file_co_is_device(const char *path)
 {
-    return co_run_in_worker(file_is_device_work, (char *)(uintptr_t)path) != 0;
+    int ret;
+    return file_co_run_opener(file_is_device_work, (char *)(uintptr_t)path, &ret) && ret != 0;
 }
 
 bool file_co_is_private(const char *path)
 {
-    return co_run_in_worker(file_is_private_work, (char *)(uintptr_t)path) != 0;
+    int ret;
+    return file_co_run_opener(file_is_private_work, (char *)(uintptr_t)path, &ret) && ret != 0;
 }

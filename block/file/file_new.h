@@ -7,7 +7,8 @@
 #include <sys/types.h>
 #include "util/loop/coroutine.h"
 
-/* Makes an empty file with @mode, less the umask. 0, -EEXIST if there is something of that name, or another -errno. */
+/* Makes an empty file with @mode, less the umask. 0, -EEXIST if there is something of that name, -EBUSY if too many files
+ * are being opened (file_opener.h), or another -errno. */
 int file_co_make(const char *path, mode_t mode) coroutine_fn;
 #define FILE_NEW_IMAGE_MODE 0644
 void file_co_remove(const char *path) coroutine_fn;

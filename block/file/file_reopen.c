@@ -3,6 +3,7 @@
 #include <unistd.h>
 #include <string.h>
 #include "block/file/driver_file.h"
+#include "block/file/file_opener.h"
 #include "util/fdset.h"
 
 /* Whether a new descriptor is needed. */
@@ -86,7 +87,12 @@ static coroutine_fn RUNS_IN_MAIN bool reopen_co_open_fd(BlockNode *n, BlockReope
         return false;
     }
     r->limits.request_alignment = r->limits.memory_alignment = 1;
-    if (co_run_in_worker(reopen_open_work, &f) != 0) {
+    int ret;
+    if (!file_co_run_opener(reopen_open_work, &f, &ret)) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN, "'%s': " FILE_OPENER_BUSY, new->filename);
+        return false;
+    }
+    if (ret != 0) {
         new->fd = -1;
         g_propagate_error(error, f.error);
         return false;
@@ -137,9 +143,9 @@ void file_reopen_commit(BlockNode *n, BlockReopen *r)
 void file_co_reopen_clean(BlockNode *n, BlockReopen *r, bool committed)
 {
     FileReopen f = {.node = n, .r = r, .committed = committed};
-    const FileState *left = r->state;
+    FileState *left = r->state;
     block_co_engine_put(left->engine);
-    co_run_in_worker(reopen_close_work, &f);
+    co_run_in_lane(&left->lane, reopen_close_work, &f);
 }
 
 bool file_co_move_prepare(BlockNode *n, AioContext *home, void **state, GError **error)

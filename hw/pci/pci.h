@@ -98,7 +98,8 @@ struct PciDevice {
     /* links */
     PciBus *bus;
     /* config */
-    char *addr; /* "slot[.fn]" as in -device addr=; NULL: the first free slot */
+    /* "slot[.fn]" as in -device addr=; NULL: the first free slot. Once plugged, what devfn is. */
+    char *addr;
     uint8_t devfn;
     bool multifunction;
     PciBar bars[PCI_REGIONS];

@@ -136,6 +136,8 @@ static bool pci_plug(PciDevice *dev, PciBus *bus, const PciIdentity *id, GError 
     if (ok) {
         dev->bus = bus;
         dev->devfn = (uint8_t)devfn;
+        g_free(dev->addr); /* the property shows the place, also one that was chosen here */
+        dev->addr = g_strdup_printf("%02x.%x", devfn >> 3, devfn & 7);
         dev->cap_end = PCI_HEADER_END;
         irq_line_init(&dev->intx, NULL);
         pci_fill_header(dev, id);

@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "migration/ram/ram_blank.h"
+#include "migration/ram/capture.h"
 #include "migration/ram/ram_image.h"
 #include "migration/ram/ram_pagemap.h"
 #include "util/loop/sched_point.h"
@@ -25,19 +26,9 @@ struct CaptureFork {
     int64_t pause_ns;
 };
 
-static const char *_Atomic capture_forbidden; /* NULL: it is not */
-
-void capture_fork_forbid(const char *why)
-{
-    atomic_store(&capture_forbidden, why);
-}
-
 bool capture_fork_possible(const GuestRam *ram, GError **error)
 {
-    const char *forbidden = atomic_load(&capture_forbidden);
-    if (forbidden != NULL) {
-        g_set_error(error, RAM_IMAGE_ERROR, RAM_IMAGE_ERROR_IO, "no frozen copy of memory: %s",
-                    forbidden);
+    if (!capture_allowed(error)) {
         return false;
     }
     for (unsigned i = 0; i < ram->count; i++) {

@@ -41,9 +41,6 @@ bool capture_fork_possible(const GuestRam *ram, GError **error) ANY_THREAD;
 /* How long the fork will take, from the number of small and huge pages. Reads /proc: some ms for each GiB of small pages,
  * while the VM may run. */
 int64_t capture_fork_predict_ns(const GuestRam *ram) RUNS_IN_WORKER;
-/* From now on there is no copy, for the reason @why, a literal: a filter of system calls would end skiff at the
- * attempt. */
-void capture_fork_forbid(const char *why) RUNS_IN_MAIN;
 /* Makes the copy, and reads a byte of it. @ram is borrowed until the end. The caller owns the result. NULL +
  * @error. Blocks for the time of the copy of the page tables. */
 CaptureFork *capture_fork_begin(const GuestRam *ram, GError **error) RUNS_IN_WORKER;

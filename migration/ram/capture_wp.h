@@ -84,8 +84,6 @@ typedef struct CaptureWpConfig {
 /* Registers memory and starts the thread. The caller owns the result. NULL + @error: this memory, kernel or user
  * cannot. */
 CaptureWp *capture_wp_new(const CaptureWpConfig *config, GError **error) RUNS_IN_WORKER;
-/* There is none from now on, for the reason @why, a literal. */
-void capture_wp_forbid(const char *why) RUNS_IN_MAIN;
 /* Whether capture_wp_new() may succeed, as far as it can be known without an attempt. False + @error. */
 bool capture_wp_possible(const GuestRam *ram, GError **error) ANY_THREAD;
 /* Protects all memory while the VM runs. Returns when few pages are open, or when rounds do not make them fewer; they

@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include "migration/ram/capture.h"
 #include "migration/ram/capture_wp_int.h"
 #include "migration/ram/ram_image.h"
 
@@ -19,19 +20,9 @@
 /* A kernel without UFFD_FEATURE_WP_UNPOPULATED: so much private memory is populated, at most. */
 #define WP_POPULATE_MAX (UINT64_C(64) << 20)
 
-static const char *_Atomic wp_forbidden; /* NULL: it is not */
-
-void capture_wp_forbid(const char *why)
-{
-    atomic_store(&wp_forbidden, why);
-}
-
 bool capture_wp_possible(const GuestRam *ram, GError **error)
 {
-    const char *forbidden = atomic_load(&wp_forbidden);
-    if (forbidden != NULL) {
-        g_set_error(error, RAM_IMAGE_ERROR, RAM_IMAGE_ERROR_IO, "no write protection of memory: %s",
-                    forbidden);
+    if (!capture_allowed(error)) {
         return false;
     }
     for (unsigned i = 0; i < ram->count; i++) {

@@ -81,7 +81,8 @@ typedef struct RamImageSave {
     RamImageBlankFn *blank; /* NULL: all pages are read; not used with `in_place` */
     void *opaque;
     /* Not NULL: pages are written from here, without a copy, instead of those that `read` gives. They may change meanwhile, also
-     * between the test for zeroes and the write, as long as a later pass copies those that do. */
+     * between the test for zeroes and the write, as long as a later pass copies those that do. So only for files of the kernel, which
+     * reads each byte once: a driver between could read twice what has to be the same, such as for a checksum. */
     const GuestRam *in_place;
     bool target_is_zero;        /* the file reads as zeroes: zero pages need no write */
     _Atomic bool cancelled;     /* set by any thread: the save ends with -ECANCELED */

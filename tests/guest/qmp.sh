@@ -397,6 +397,7 @@ for n, path in enumerate(cpus):
     assert vm.cmd("qom-get", path=path, property="core-id") == n
 assert vm.cmd("qom-get", path="/machine", property="smp")["cpus"] == 2
 assert vm.cmd("qom-get", path="rng0", property="type") == "virtio-rng-pci"
+assert vm.cmd("qom-get", path="rng0", property="addr") == "01.0"
 
 def walk(path):
     """Every listed type exists."""

@@ -268,16 +268,77 @@ PYTHON
     expect_status 0
 }
 
-test_flash_that_is_writable_and_exec_are_refused() {
-    make_disk 4M
-    start_skiff -display none -S -m 64 -drive "if=pflash,unit=0,format=raw,file=$disk" -qmp "unix:$work/qmp,server=on,wait=off"
-    client <<'PYTHON'
-expect_error("is writable, and could not go back", "x-rewind-point")
-assert vm.cmd("query-x-rewind") == {"status": "none"}
+# goes_back_with_flash FORMAT OPTIONS: a guest that compares disk, flash and memory, by itself, goes back again and again.
+goes_back_with_flash() {
+    local rom=$work/mix.rom vars=$work/vars format=$1
+    shift
+    rm -f "$vars"
+    cp build/guests/mix.rom "$rom"
+    printf 'ms=20 dirty=4M span=4M nonet' | dd of="$rom" conv=notrunc status=none
+    "$skiff_img" create -q -f qcow2 "$disk" 32M
+    "$skiff_img" create -q -f "$format" "$vars" 64K
+    start_skiff -display none "${debug_exit[@]}" -m 64 -smp 3 -drive "if=pflash,format=raw,readonly=on,file=$rom" \
+        -drive "if=none,id=vars,format=$format,file=$vars,node-name=vars0" -machine q35,pflash1=vars0 \
+        -drive "if=none,id=disk,format=qcow2,file=$disk" -device virtio-blk-pci,drive=disk \
+        -serial "file:$console" -qmp "unix:$work/qmp,server=on,wait=off" "$@"
+    client "$(stat -c %s "$rom")" <<'PYTHON'
+rom = int(sys.argv[3])
+
+def counts():
+    lines = re.findall(rb"^mix \d+ disk=(\d+) flash=(\d+) net=\d+ ram=(\d+) lost=\d+\r$", open(console, "rb").read(), re.M)
+    return [int(n) for n in lines[-1]] if lines else [0, 0, 0]
+
+def goes_on():
+    global before
+    before = counts()
+    def grew():
+        global before
+        now = counts()
+        if any(n < b for n, b in zip(now, before)):
+            before = now  # it has gone back
+        return all(n > b for n, b in zip(now, before))
+    wait_until(grew)
+
+def flash():
+    vm.cmd("pmemsave", val=(4 << 30) - rom - (64 << 10), size=64 << 10, filename=work + "/flash")
+    return open(work + "/flash", "rb").read()
+
+wait_until(lambda: counts()[1] > 20)
+for point in range(2):
+    vm.cmd("stop")
+    vm.cmd("x-rewind-point")
+    then = flash()
+    vm.cmd("cont")
+    changed = 0
+    for round in range(rounds(5, 20, 200)):
+        goes_on()
+        vm.cmd("stop")
+        changed += flash() != then
+        vm.cmd("x-rewind")
+        assert flash() == then, "round %d" % round
+        vm.cmd("cont")
+    assert changed > 0
+    goes_on()
+    vm.cmd("x-rewind-end")
+    goes_on()
+vm.cmd("stop")
+flash()
 vm.cmd("quit")
 PYTHON
     wait_skiff
     expect_status 0
+    "$skiff_img" convert -O raw -f "$format" "$vars" "$work/vars.raw"
+    cmp "$work/flash" "$work/vars.raw" || fail 'the image of the flash is not what the guest has seen'
+    rm -f "$rom" "$vars" "$work/vars.raw" "$work/flash"
+}
+
+test_writable_flash_goes_back() {
+    make_disk 1M
+    goes_back_with_flash raw
+    goes_back_with_flash qcow2 -object memory-backend-memfd,id=ram,size=64M,share=on -machine memory-backend=ram
+}
+
+test_exec_is_refused() {
     start_qmp_guest count 'ms=5' -m 64 -exec true
     client <<'PYTHON'
 expect_error("-exec", "x-rewind-point")

@@ -305,7 +305,7 @@ test_a_damaged_file_is_refused() {
     done
     skiff "${machine[@]}" -serial null -loadstate "$work/missing"
     expect_status 2
-    expect_output 'missing.*No such file'
+    expect_output "the state in '$work/missing': cannot be opened: No such file"
 }
 
 run_tests

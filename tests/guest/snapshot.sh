@@ -185,6 +185,47 @@ test_what_cannot_be_is_refused_by_name() {
     check_images
 }
 
+test_names_are_words_or_in_quotes() {
+    make_images
+    start_machine
+    goes_on
+    command 'savevm ""' '^Error: The name of the snapshot is empty'
+    command 'loadvm ""' '^Error: The name of the snapshot is empty'
+    command 'delvm ""' '^Error: The name of the snapshot is empty'
+    command 'savevm two words' "takes no 'words'"
+    command 'savevm "two words"'
+    goes_on
+    command 'loadvm "two words"'
+    goes_on
+    command 'info snapshots'
+    expect_output '^-- +two words '
+    command 'delvm "two words"'
+    end_machine
+    check_images
+}
+
+# What is in temporary files can be gone back to in the same process; a save says what is lost at its end.
+test_a_save_of_temporary_disks_warns_and_comes_back_in_place() {
+    make_images
+    start_machine -snapshot
+    goes_on
+    command 'savevm one'
+    expect_output "warning: snapshot-save: snapshot 'one' of disk 'vars', 'disk' is in a temporary file"
+    goes_on
+    command 'loadvm one'
+    goes_on
+    command "savevm-start $work/state"
+    expect_output "warning: savevm-start: what the guest has written to disk 'vars', 'disk' is in a temporary file"
+    end_machine
+    start_machine
+    goes_on
+    command 'loadvm one' "Snapshot 'one' does not exist"
+    command "savevm-start $work/state"
+    refute_output warning
+    end_machine
+    check_images
+}
+
 # The machine that goes on has to have the devices of the one that was saved, wherever they come from.
 test_a_plugged_device_is_saved() {
     make_images

@@ -42,6 +42,14 @@ test_a_broken_lab_is_tried_again_and_status_125() {
     grep -q 'sysrq triggered crash' "$work/errors" || fail "the kernel's last messages are missing"
 }
 
+test_a_machine_without_a_sign_of_life_is_a_broken_lab() {
+    in_lab --retries 0 --timeout "$(seconds 250)" --stuck 20 -- bash -c \
+        'echo try; kill -STOP "$(cat /run/lab/beat.pid)"; sleep 1000'
+    expect_status 125
+    expect_equal "standard output" "$(paste -sd' ' "$output")" try
+    grep -q 'no sign of life for 20 s' "$work/errors" || fail "it does not say why: $(cat "$work/errors")"
+}
+
 test_bad_usage_is_status_2() {
     in_lab --no-such-option 1 -- true
     expect_status 2

@@ -10,6 +10,8 @@
  *
  *   WAITED --worker_end: it has returned--> DONE   the coroutine frees it
  *      \-----worker_deadline--------------> LEFT   the worker frees it
+ *
+ * A job that has to begin in time is taken out of its lane by its coroutine's timer if it still waits there (`held`).
  */
 #include "util/loop/worker.h"
 #include <errno.h>
@@ -29,6 +31,7 @@ typedef struct WorkerJob {
     WorkerLane *lane;
     CoToken waiter;
     _Atomic int end; /* JOB_* */
+    bool held;       /* it waits in its lane; the lock */
     struct WorkerJob *next;
 } WorkerJob;
 
@@ -125,6 +128,7 @@ static void worker_leave_lane(WorkerLane *lane)
     WorkerJob *next = lane->head;
     if (next != NULL) {
         lane->head = next->next;
+        next->held = false;
         worker_held--;
         worker_enqueue(next);
     }
@@ -205,6 +209,7 @@ static coroutine_fn void worker_co_run(WorkerJob *job)
         has_thread = worker_start_missing();
     } else {
         worker_append(&lane->head, &lane->tail, job);
+        job->held = true;
         worker_held++;
     }
     pthread_mutex_unlock(&worker_lock);
@@ -258,6 +263,53 @@ bool co_run_in_lane_until(WorkerLane *lane, int (*fn)(void *opaque), void (*rele
     *result = d.job->result;
     g_free(d.job);
     return true;
+}
+
+/* ---- calls that begin in time ---- */
+
+/* Takes a job that waits out of its lane. Called with the lock. */
+static void worker_take_out(WorkerJob *job)
+{
+    WorkerLane *lane = job->lane;
+    WorkerJob *before = NULL, **link = &lane->head;
+    while (*link != job) {
+        before = *link;
+        link = &before->next;
+    }
+    *link = job->next;
+    if (lane->tail == job) {
+        lane->tail = before;
+    }
+    job->held = false;
+    worker_held--;
+}
+
+static void worker_begins_late(void *opaque)
+{
+    WorkerDeadline *d = opaque;
+    enter_loop(d->ctx);
+    pthread_mutex_lock(&worker_lock);
+    d->passed = d->job->held;
+    if (d->passed) {
+        worker_take_out(d->job);
+    }
+    pthread_mutex_unlock(&worker_lock);
+    if (d->passed) {
+        co_wake(d->job->waiter);
+    }
+}
+
+bool co_run_in_lane_begun_by(WorkerLane *lane, int (*fn)(void *opaque), void *opaque,
+                             int64_t begin_ns, int *result)
+{
+    WorkerJob job = {.fn = fn, .opaque = opaque, .lane = lane, .waiter = co_arm()};
+    WorkerDeadline d = {.ctx = co_context(co_self()), .job = &job};
+    aio_timer_init(&d.timer, d.ctx, worker_begins_late, &d);
+    aio_timer_arm(&d.timer, begin_ns);
+    worker_co_run(&job);
+    aio_timer_disarm(&d.timer);
+    *result = job.result;
+    return !d.passed;
 }
 
 int co_run_in_worker(int (*fn)(void *opaque), void *opaque)

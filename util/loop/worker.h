@@ -35,5 +35,9 @@ int co_run_in_lane(WorkerLane *lane, int (*fn)(void *opaque), void *opaque) coro
  * call that has not begun by then does not begin any more. */
 bool co_run_in_lane_until(WorkerLane *lane, int (*fn)(void *opaque), void (*release)(void *opaque),
                           void *opaque, int64_t deadline_ns, int *result) coroutine_fn;
+/* As co_run_in_lane(), for a call that may not wait for ever for others to end. False: it has not begun at @begin_ns on the
+ * clock of the coroutine's context, since all jobs of the lane hang, and does not begin any more. */
+bool co_run_in_lane_begun_by(WorkerLane *lane, int (*fn)(void *opaque), void *opaque,
+                             int64_t begin_ns, int *result) coroutine_fn;
 
 #endif

@@ -109,7 +109,11 @@ static coroutine_fn RUNS_IN_MAIN BlockNode *snapshot_co_create(const char *name,
     if (name != NULL) {
         opt_dict_set(d, "node-name", name);
     }
-    return block_co_open(d, block_node_home(file), error);
+    BlockNode *overlay = block_co_open(d, block_node_home(file), error);
+    if (overlay != NULL) {
+        overlay->temporary = true;
+    }
+    return overlay;
 }
 
 BlockNode *drive_co_open_snapshot(const OptDict *blockdev, AioContext *home, GError **error)

@@ -13,8 +13,7 @@
 #include <unistd.h>
 #include "block/engine/engine.h"
 #include "block/nbd/nbd.h"
-#include "migration/ram/capture_fork.h"
-#include "migration/ram/capture_wp.h"
+#include "migration/ram/capture.h"
 #include "util/log.h"
 #include "util/tls.h"
 #include "util/loop/thread_spawner.h"
@@ -252,8 +251,7 @@ static coroutine_fn RUNS_IN_MAIN void sandbox_co_make_rings(Vm *vm)
 bool sandbox_co_enter(Vm *vm, GError **error)
 {
     sandbox_co_make_rings(vm);
-    capture_fork_forbid("-sandbox on allows no further process");
-    capture_wp_forbid("-sandbox on allows no userfaultfd");
+    capture_forbid("-sandbox on allows neither a further process nor userfaultfd");
     if (!sandbox_begin(error)) {
         return false;
     }

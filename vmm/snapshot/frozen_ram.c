@@ -2,6 +2,7 @@
 #include "vmm/snapshot/frozen_ram.h"
 
 #include <errno.h>
+#include "migration/ram/capture.h"
 #include "migration/ram/ram_image.h"
 #include "util/loop/sched_point.h"
 #include "util/loop/worker.h"
@@ -52,6 +53,9 @@ static RUNS_IN_WORKER bool frozen_choose(FrozenCall *c, GError **error)
 {
     g_autoptr(GError) no_fork = NULL;
     GError *no_wp = NULL;
+    if (!capture_allowed(error)) {
+        return false;
+    }
     bool may_fork = capture_fork_possible(c->ram, &no_fork);
     if (may_fork && capture_fork_predict_ns(c->ram) <= FROZEN_RAM_FORK_NS) {
         c->way = FROZEN_RAM_FORK;

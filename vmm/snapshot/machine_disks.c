@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/snapshot/machine_disks.h"
 
-#include "block/block.h"
 #include "block/graph.h"
 
 static GHashTable *disks_at_start; /* char *: names of nodes; NULL: not noted */
@@ -51,4 +50,31 @@ char *machine_disks_changed(void)
     }
     const char *gone = disks_missing(disks_at_start, now);
     return gone != NULL ? g_strdup_printf("no disk shows node '%s', as one did then", gone) : NULL;
+}
+
+char *machine_disks_temporary_of(Backends *b, BlockNode *const nodes[], unsigned count)
+{
+    g_autoptr(GString) names = g_string_new(NULL);
+    for (unsigned i = 0; i < count; i++) {
+        const char *node = block_node_name(nodes[i]);
+        if (block_node_is_temporary(nodes[i])) {
+            const char *id = backends_drive_of_node(b, node);
+            g_string_append_printf(names, "%s'%s'", names->len > 0 ? ", " : "",
+                                   id[0] != '\0' ? id : node);
+        }
+    }
+    return names->len > 0 ? g_strdup(names->str) : NULL;
+}
+
+char *machine_disks_temporary(Backends *b)
+{
+    unsigned count, writable = 0;
+    g_autofree BlockBackend **list = blk_list_drives(&count);
+    g_autofree BlockNode **nodes = g_new(BlockNode *, count);
+    for (unsigned i = 0; i < count; i++) {
+        if (!blk_read_only(list[i])) {
+            nodes[writable++] = blk_root(list[i]);
+        }
+    }
+    return machine_disks_temporary_of(b, nodes, writable);
 }

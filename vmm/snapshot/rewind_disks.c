@@ -4,7 +4,6 @@
 #include <string.h>
 #include "block/chain/external_snapshot.h"
 #include "block/graph.h"
-#include "hw/core/device.h"
 #include "util/log.h"
 #include "util/state/state.h"
 #include "vmm/backends/drive_snapshot.h"
@@ -31,23 +30,10 @@ struct RewindDisks {
 
 /* ---- which disks ---- */
 
-/* Flash has its content in memory, too, which a rewind would not put back. */
-static RUNS_IN_MAIN bool rewind_disk_is_flash(const BlockBackend *blk)
-{
-    const Device *owner = blk_owner(blk);
-    return owner != NULL && strcmp(owner->type->name, "cfi.pflash01") == 0;
-}
-
 static coroutine_fn RUNS_IN_MAIN bool rewind_disk_co_open(RewindDisks *d, const BlockBackend *blk,
                                                           GError **error)
 {
     BlockNode *source = blk_root(blk);
-    if (rewind_disk_is_flash(blk)) {
-        g_set_error(error, STATE_ERROR, STATE_ERROR_MACHINE,
-                    "flash '%s' is writable, and could not go back to a rewind point",
-                    block_node_name(source));
-        return false;
-    }
     if (!block_node_check_no_filter(source, error) || !block_node_check_no_job(source, error)) {
         return false;
     }

@@ -3,6 +3,7 @@
 
 #include "util/log.h"
 #include "vmm/snapshot/live_ram.h"
+#include "vmm/snapshot/machine_disks.h"
 #include "vmm/snapshot/machine_state.h"
 
 #define SAVEVM_SETTLE_NS (INT64_C(100) * 1000000)
@@ -231,6 +232,19 @@ static RUNS_IN_MAIN void savevm_begin(Vm *vm, StateTarget *target)
     savevm_move(savevm.state, SAVEVM_ACTIVE);
 }
 
+/* The state goes on only with disks that are as they are now. */
+static RUNS_IN_MAIN void savevm_warn_of_disks(void)
+{
+    g_autofree char *names = machine_disks_temporary(&savevm.vm->backends);
+    if (names != NULL) {
+        log_warn(
+            "savevm-start: what the guest has written to disk %s is in a temporary file, and is "
+            "lost when skiff ends: a machine can go on from the state only with a copy of the "
+            "disk (drive-backup) that is made before savevm-end",
+            names);
+    }
+}
+
 static coroutine_fn RUNS_IN_MAIN bool savevm_start(Vm *vm, const char *path, bool cached,
                                                    GError **error)
 {
@@ -260,6 +274,9 @@ static coroutine_fn RUNS_IN_MAIN bool savevm_start(Vm *vm, const char *path, boo
         g_propagate_error(error, g_error_copy(failure));
         savevm_give_up(failure);
         return false;
+    }
+    if (target != NULL) {
+        savevm_warn_of_disks();
     }
     co_start(vm->ctx, savevm_run, NULL);
     return true;

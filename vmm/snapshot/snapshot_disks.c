@@ -3,6 +3,8 @@
 
 #include <string.h>
 #include "block/graph.h"
+#include "util/log.h"
+#include "vmm/snapshot/machine_disks.h"
 
 static bool disks_contain(const SnapshotDisks *d, const BlockNode *n)
 {
@@ -163,4 +165,14 @@ char **snapshot_disks_find_set(SnapshotDisks *d, const char *tag, GError **error
                      tag);
     }
     return NULL;
+}
+
+void snapshot_disks_warn_of_temporary(const SnapshotDisks *d, Backends *b, const char *tag)
+{
+    g_autofree char *names = machine_disks_temporary_of(b, d->nodes, d->count);
+    if (names != NULL) {
+        log_warn("snapshot-save: snapshot '%s' of disk %s is in a temporary file: it can be loaded "
+                 "until skiff ends, and is lost then",
+                 tag, names);
+    }
 }

@@ -9,7 +9,7 @@
 #ifndef SKIFF_VMM_SNAPSHOT_SNAPSHOT_DISKS_H
 #define SKIFF_VMM_SNAPSHOT_SNAPSHOT_DISKS_H
 
-#include "block/block.h"
+#include "vmm/backends/backends.h"
 
 typedef struct SnapshotDisks {
     unsigned count;
@@ -35,5 +35,8 @@ unsigned snapshot_disks_having(const SnapshotDisks *d, const char *tag) RUNS_IN_
  * machine's state in the chosen node, or, if none is chosen, in one that becomes it. Returns its id in each of d->nodes:
  * NULL at the end, freed by g_strfreev(). NULL + @error: there is none. */
 char **snapshot_disks_find_set(SnapshotDisks *d, const char *tag, GError **error) RUNS_IN_MAIN;
+/* Warns of disks whose snapshot @tag is lost when skiff ends, since they are in temporary files (snapshot=on). */
+void snapshot_disks_warn_of_temporary(const SnapshotDisks *d, Backends *b, const char *tag)
+    RUNS_IN_MAIN;
 
 #endif

@@ -18,6 +18,10 @@ void snapshot_job_clear(SnapshotJob *j)
 
 SnapshotDisks *snapshot_job_disks(const SnapshotJob *j, GError **error)
 {
+    if (j->tag[0] == '\0') {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPTION, "The name of the snapshot is empty");
+        return NULL;
+    }
     return snapshot_disks_find((const char *const *)j->names, j->state, error);
 }
 

@@ -18,7 +18,8 @@ void snapshot_job_clear(SnapshotJob *j) ANY_THREAD;
 /* Creates and starts a job whose step runs in main. Takes @state on success. */
 Job *snapshot_job_new(const JobDriver *driver, const SnapshotJobConfig *config, void *state,
                       GError **error) RUNS_IN_MAIN;
-/* Looks the names up, under the operation lock. Freed by g_free(). NULL + @error. */
+/* Looks the names up, under the operation lock. Freed by g_free(). NULL + @error: that of snapshot_disks_find(), or the
+ * snapshot's name is empty. */
 SnapshotDisks *snapshot_job_disks(const SnapshotJob *j, GError **error) RUNS_IN_MAIN;
 
 /* ---- snapshot_delete.c ---- */

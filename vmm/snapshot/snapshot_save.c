@@ -65,6 +65,7 @@ static coroutine_fn RUNS_IN_MAIN bool save_prepare_disks(SnapshotSave *s, const 
     info.vm_clock_ns =
         (uint64_t)vm_clock_now_ns(); /* all have the same times: snapshot_disks_find_set() */
     s->runs = g_new0(BlockSnapshotRun *, d->count);
+    snapshot_disks_warn_of_temporary(d, &s->common.vm->backends, s->common.tag);
     for (unsigned i = 0; i < d->count; i++) {
         save_note_older(s, d->nodes[i]);
         info.vm_state_size = d->nodes[i] == d->state ? state_bytes : 0;

@@ -174,7 +174,10 @@ bool state_load_co(Vm *vm, const char *path, bool map, GError **error)
     }
     g_clear_pointer(&l.stream, g_byte_array_unref);
     if (!ok) {
-        g_propagate_prefixed_error(error, failure, "the state in '%s': ", path);
+        g_autofree char *name = g_strdup_printf("'%s'", path);
+        bool named = g_str_has_prefix(failure->message, name); /* it cannot be opened */
+        g_propagate_prefixed_error(error, failure, "the state in %s%s", named ? "" : name,
+                                   named ? "" : ": ");
     }
     return ok;
 }

@@ -67,9 +67,16 @@ BlockNode *state_co_open(const char *name, const StateOpen *how, GError **error)
     if (!state_name_is_path(name)) {
         return state_open_as(name, how, NULL, error);
     }
-    BlockNode *node = NULL;
-    for (unsigned i = how->direct ? 0 : STATE_WAYS - 1; i < STATE_WAYS && node == NULL; i++) {
-        node = state_open_as(name, how, &state_ways[i], i < STATE_WAYS - 1 ? NULL : error);
+    unsigned i = how->direct ? 0 : STATE_WAYS - 1;
+    GError *failure = NULL;
+    BlockNode *node = state_open_as(name, how, &state_ways[i], &failure);
+    while (node == NULL && ++i < STATE_WAYS &&
+           g_error_matches(failure, BLOCK_ERROR, BLOCK_ERROR_UNSUPPORTED)) {
+        g_clear_error(&failure);
+        node = state_open_as(name, how, &state_ways[i], &failure);
+    }
+    if (node == NULL) {
+        g_propagate_error(error, failure);
     }
     return node;
 }

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <string.h>
 #include "block/file/file_new.h"
+#include "migration/ram/ram_pages.h"
 #include "util/job/job.h"
 #include "util/log.h"
 #include "util/loop/iothread.h"
@@ -343,6 +344,16 @@ bool state_target_plan(const GuestRam *ram, uint64_t *bytes, GError **error)
     return true;
 }
 
+/* A RamImageReadFn. */
+static int state_target_read_live(void *opaque, unsigned block, uint64_t offset, void *buf,
+                                  size_t len)
+{
+    enter_worker();
+    const StateTarget *t = opaque;
+    ram_copy_live(buf, t->ram->blocks[block].host + offset, len);
+    return 0;
+}
+
 /* Takes @thread, also on failure. */
 static RUNS_IN_MAIN StateTarget *state_target_make(const char *name, IoThread *thread,
                                                    const GuestRam *ram, AioContext *ctx,
@@ -362,7 +373,7 @@ static RUNS_IN_MAIN StateTarget *state_target_make(const char *name, IoThread *t
         state_target_free(t);
         return NULL;
     }
-    t->save.in_place = ram;
+    state_target_set_source(t, state_target_read_live, t);
     co_queue_init(&t->begin);
     co_queue_init(&t->end);
     co_start(ctx, state_target_run, t);
@@ -373,7 +384,11 @@ StateTarget *state_target_new(const char *path, const GuestRam *ram, AioContext 
                               GError **error)
 {
     IoThread *thread = iothread_new("state", 0, error);
-    return thread != NULL ? state_target_make(path, thread, ram, ctx, error) : NULL;
+    StateTarget *t = thread != NULL ? state_target_make(path, thread, ram, ctx, error) : NULL;
+    if (t != NULL && state_name_is_path(path)) {
+        t->save.in_place = ram;
+    }
+    return t;
 }
 
 void state_target_keep_cached(StateTarget *t)

@@ -4,7 +4,10 @@
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include "block/file/file_opener.h"
 #include "tests/block/block_test.h"
+#include "util/loop/sched_point.h"
+#include "util/loop/worker.h"
 
 static coroutine_fn RUNS_IN_MAIN void open_fails(const char *path, const char *options,
                                                  const char *says)
@@ -283,6 +286,85 @@ BLOCK_TEST(two_nodes_of_one_process_lock_each_other_out)
     test_file_free(path);
 }
 
+/* ---- storage that hangs ---- */
+
+#define OPENS WORKER_LANE_MAX
+
+typedef struct HungOpen {
+    const char *path;
+    BlockNode *node;
+    GError *error;
+    bool ended;
+} HungOpen;
+
+static void hung_open_run(void *opaque)
+{
+    HungOpen *h = opaque;
+    enter_main();
+    enter_coroutine();
+    g_autofree char *text = g_strdup_printf("file,filename=%s,read-only=on,locking=off", h->path);
+    h->node = test_open(text, &h->error);
+    h->ended = true;
+}
+
+static int other_work(void *opaque)
+{
+    enter_worker();
+    return 7;
+}
+
+/* Moves the time of main. */
+static coroutine_fn RUNS_IN_MAIN void wait_for_refusal(HungOpen *h, int64_t now_ns)
+{
+    aio_context_set_virtual_time(test_main, now_ns);
+    co_start(test_main, hung_open_run, h);
+    co_yield_turn();
+    aio_context_set_virtual_time(test_main, now_ns + FILE_OPENER_PATIENCE_NS - 1);
+    for (unsigned i = 0; i < 10; i++) {
+        co_yield_turn();
+    }
+    assert_false(h->ended);
+    aio_context_set_virtual_time(test_main, now_ns + FILE_OPENER_PATIENCE_NS);
+    while (!h->ended) {
+        co_yield_turn();
+    }
+}
+
+/* The last test: time is virtual from now on. */
+BLOCK_TEST(opens_that_hang_stop_nothing_but_opens_which_are_refused)
+{
+    char *path = test_file_new(4096);
+    static HungOpen hung[OPENS];
+    HungOpen more = {.path = path};
+    BlockNode *before = open_ok(path, ",read-only=on,locking=off");
+    sched_point_hold("file.open");
+    unsigned count = sched_point_count("file.open");
+    for (unsigned i = 0; i < OPENS; i++) {
+        hung[i] = (HungOpen){.path = path};
+        co_start(test_main, hung_open_run, &hung[i]);
+    }
+    while (sched_point_count("file.open") < count + OPENS) {
+        co_yield_turn();
+    }
+    wait_for_refusal(&more, 0);
+    assert_null(more.node);
+    assert_non_null(strstr(more.error->message, "': too many files are being opened, and their "));
+    g_clear_error(&more.error);
+    assert_int_equal(sched_point_count("file.open"), count + OPENS);
+    assert_int_equal(co_run_in_worker(other_work, NULL), 7);
+    block_co_unref(before); /* it is closed */
+    sched_point_release("file.open");
+    for (unsigned i = 0; i < OPENS; i++) {
+        while (!hung[i].ended) {
+            co_yield_turn();
+        }
+        assert_null(hung[i].error);
+        block_co_unref(hung[i].node);
+    }
+    block_co_unref(open_ok(path, ""));
+    test_file_free(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest first[] = {
@@ -297,6 +379,7 @@ int main(void)
         cmocka_unit_test(file_that_another_process_writes_is_refused),
         cmocka_unit_test(file_that_another_process_reads_may_be_read_but_not_written),
         cmocka_unit_test(two_nodes_of_one_process_lock_each_other_out),
+        cmocka_unit_test(opens_that_hang_stop_nothing_but_opens_which_are_refused),
     };
     int failed = cmocka_run_group_tests(first, NULL, NULL);
     return failed != 0 ? failed : block_test_main(tests);

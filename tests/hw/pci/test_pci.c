@@ -269,6 +269,26 @@ static void test_addresses_are_checked(void **unused)
     fake_device_gone(&d->pci.base);
 }
 
+/* The property reads as QEMU's: two digits of the slot, and the function. */
+static void test_the_address_property_shows_the_place(void **unused)
+{
+    static const struct {
+        const char *options, *addr;
+    } cases[] = {{"vectors=1", "01.0"},
+                 {"addr=7,multifunction=on", "07.0"},
+                 {"addr=7.3", "07.3"},
+                 {"vectors=1", "02.0"},
+                 {"addr=1f", "1f.0"}};
+    PciDummy *d[G_N_ELEMENTS(cases)];
+    for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
+        d[i] = pci_dummy_new(f, cases[i].options);
+        assert_string_equal(d[i]->pci.addr, cases[i].addr);
+    }
+    for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
+        fake_device_gone(&d[i]->pci.base);
+    }
+}
+
 static void test_a_full_bus_is_an_error(void **unused)
 {
     PciDummy *d[31];
@@ -402,6 +422,7 @@ int main(void)
         TEST(test_read_only_bits_stay_and_status_bits_clear_by_one),
         TEST(test_capabilities_are_a_list),
         TEST(test_addresses_are_checked),
+        TEST(test_the_address_property_shows_the_place),
         TEST(test_a_full_bus_is_an_error),
         TEST(test_functions_share_a_slot_that_allows_it),
         TEST(test_intx_follows_cause_disable_bit_and_status),

@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include "migration/ram/capture.h"
 #include "migration/ram/capture_fork.h"
 #include "tests/migration/ram/ram_writers.h"
 
@@ -159,6 +160,22 @@ BLOCK_TEST(shared_memory_is_refused_with_the_reason)
     ram_test_clear(&t);
 }
 
+BLOCK_TEST(a_process_that_may_not_fork_is_refused_with_the_reason)
+{
+    RamTest t;
+    ram_test_init(&t);
+    capture_forbid("it is a test");
+    ForkCall f = {.ram = &t.ram};
+    co_run_in_worker(fork_begin, &f);
+    assert_null(f.c);
+    assert_string_equal(f.error->message, "memory cannot be frozen: it is a test");
+    g_clear_error(&f.error);
+    capture_forbid(NULL);
+    CaptureFork *c = fork_ok(&t);
+    co_run_in_worker(fork_free, c);
+    ram_test_clear(&t);
+}
+
 /* A process that captures, reports the child and is killed: the child ends. */
 BLOCK_TEST(the_child_ends_with_its_parent)
 {
@@ -239,6 +256,7 @@ int main(void)
         cmocka_unit_test(a_read_gives_the_child_no_memory_of_its_own),
         cmocka_unit_test(the_child_keeps_no_descriptor_open),
         cmocka_unit_test(shared_memory_is_refused_with_the_reason),
+        cmocka_unit_test(a_process_that_may_not_fork_is_refused_with_the_reason),
         cmocka_unit_test(the_child_ends_with_its_parent),
     };
     return block_test_main(tests);

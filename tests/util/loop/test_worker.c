@@ -323,6 +323,90 @@ static void each_call_ends_in_one_way(void **state)
     print_message("%u of 200 were late\n", late);
 }
 
+/* ---- calls that have to begin in time ---- */
+
+static void ask_to_begin(void *opaque)
+{
+    Call *c = opaque;
+    enter_coroutine();
+    c->in_time = co_run_in_lane_begun_by(&c->gate->hanging, c->fn, c, c->deadline_ns, &c->result);
+    c->ended = true;
+}
+
+static void a_call_that_cannot_begin_in_time_is_given_up(void **state)
+{
+    Gate *g = *state;
+    Call c[] = {{.gate = g, .fn = call_pass, .deadline_ns = 1000},
+                {.gate = g, .fn = call_pass, .deadline_ns = 3000},
+                {.gate = g, .fn = call_pass, .deadline_ns = 2000}};
+    aio_context_set_virtual_time(g->ctx, 0);
+    fill_lane(g, ask_hanging);
+    for (unsigned i = 0; i < G_N_ELEMENTS(c); i++) {
+        co_start(g->ctx, ask_to_begin, &c[i]);
+    }
+    for (int64_t now = 0; now <= 2000; now += 500) { /* the last one, then one before it */
+        aio_context_set_virtual_time(g->ctx, now);
+        while (aio_context_step(g->ctx, false)) {
+        }
+        assert_int_equal(c[0].ended, now >= 1000);
+        assert_int_equal(c[2].ended, now >= 2000);
+    }
+    assert_false(c[0].in_time || c[1].ended || c[2].in_time);
+    open_gate(g); /* the others of the lane go on */
+    call_await(&c[1]);
+    assert_true(c[1].in_time);
+    assert_int_equal(c[1].result, 1);
+    assert_int_equal(c[0].begun + c[2].begun, 0);
+    answer_one(g, ask_hanging);
+}
+
+static void a_call_that_has_begun_in_time_may_take_longer(void **state)
+{
+    Gate *g = *state;
+    Call c = {.gate = g, .fn = call_hang, .deadline_ns = 1000};
+    aio_context_set_virtual_time(g->ctx, 0);
+    co_start(g->ctx, ask_to_begin, &c);
+    while (aio_context_step(g->ctx, false)) {
+    }
+    aio_context_set_virtual_time(g->ctx, 5000);
+    while (aio_context_step(g->ctx, false)) {
+    }
+    assert_false(c.ended);
+    release_calls(g);
+    call_await(&c);
+    assert_true(c.in_time);
+    assert_int_equal(c.result, 1);
+}
+
+/* Its turn and its time come at once: it is carried out, or it is not. */
+static void each_call_begins_or_is_given_up(void **state)
+{
+    Gate *g = *state;
+    unsigned late = 0;
+    aio_context_set_virtual_time(g->ctx, 0);
+    for (int i = 1; i <= 20; i++) {
+        Call c = {.gate = g, .fn = call_pass, .deadline_ns = i};
+        g->open = false;
+        g->passed = g->most_inside = 0;
+        fill_lane(g, ask_hanging);
+        co_start(g->ctx, ask_to_begin, &c);
+        while (aio_context_step(g->ctx, false)) {
+        }
+        release_calls(g);
+        for (int k = i * 2; k > 0; k--) {
+            sched_yield();
+        }
+        aio_context_set_virtual_time(g->ctx, i);
+        call_await(&c);
+        assert_int_equal(c.begun, c.in_time);
+        late += !c.in_time;
+        while (g->answered < (unsigned)i * (WORKER_LANE_MAX + HELD)) {
+            aio_context_step(g->ctx, true);
+        }
+    }
+    print_message("%u of 20 were late\n", late);
+}
+
 /* ---- failed thread creation ---- */
 
 static void hang_one(Gate *g)
@@ -408,6 +492,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_call_that_has_not_begun_does_not_begin_any_more, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(each_call_ends_in_one_way, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_call_that_cannot_begin_in_time_is_given_up, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(a_call_that_has_begun_in_time_may_take_longer, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(each_call_begins_or_is_given_up, setup, teardown),
         cmocka_unit_test(an_iothread_that_cannot_start_is_an_error),
         cmocka_unit_test(there_are_no_more_threads_than_jobs_at_a_time),
     };

@@ -158,6 +158,34 @@ static coroutine_fn RUNS_IN_MAIN bool start_and_hang(Start *s, unsigned nth)
     return held;
 }
 
+/* What a driver was given stays as it is: it may read it twice, for a checksum or to encrypt it. The page that changes
+ * is not marked, so no later pass mends it. */
+BLOCK_TEST(a_driver_is_given_a_copy_of_memory)
+{
+    Start s = {.path = FILE_A};
+    RamImage image = {0};
+    rig_init();
+    assert_true(ram_image_plan(&image, &rig->ram.ram, NULL));
+    fault_set(rig->a, (BlockFault){.op = BLOCK_FAULT_WRITE,
+                                   .offset = STATE_FILE_RAM_OFFSET + image.blocks[0].data_offset,
+                                   .length = GUEST_RAM_PAGE,
+                                   .count = 1,
+                                   .hold = true});
+    co_start(test_main, start_run, &s);
+    while (block_fault_held(rig->a) == 0) {
+        co_yield_turn();
+    }
+    uint8_t before[GUEST_RAM_PAGE];
+    memcpy(before, rig->ram.host, sizeof(before));
+    memset(rig->ram.host, 0xa5, sizeof(before));
+    fault_release(rig->a);
+    rig_wait(SAVEVM_COMPLETED);
+    memcpy(rig->at_stop.host, before, sizeof(before));
+    assert_true(file_is_valid(rig->a));
+    assert_true(savevm_co_end(&rig->vm, NULL));
+    rig_clear();
+}
+
 /* Any request hangs: the save is cancelled at once, the VM goes on, and another file takes the next save while
  * the first still hangs. */
 BLOCK_TEST(a_cancel_while_any_request_hangs_lets_the_vm_go_on)
@@ -319,6 +347,7 @@ int main(void)
         cmocka_unit_test(commands_at_the_wrong_time_are_refused),
         cmocka_unit_test(what_cannot_be_saved_fails_the_save_and_the_vm_goes_on),
         cmocka_unit_test(an_error_of_any_request_fails_the_save),
+        cmocka_unit_test(a_driver_is_given_a_copy_of_memory),
         cmocka_unit_test(a_cancel_while_any_request_hangs_lets_the_vm_go_on),
         cmocka_unit_test(a_file_of_a_cancelled_save_does_not_stay_valid),
         cmocka_unit_test(a_cancel_while_the_state_of_the_machine_is_read_lets_the_vm_go_on),

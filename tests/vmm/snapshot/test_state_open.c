@@ -5,6 +5,8 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 #include "tests/block/block_test.h"
+#include "util/loop/sched_point.h"
+#include "util/sys/sys_fault.h"
 
 #define BYTES (1u << 20)
 #define TMPFS 0x01021994
@@ -55,13 +57,43 @@ BLOCK_TEST(a_file_is_opened_with_o_direct_where_that_can_be)
     test_file_free(path);
 }
 
-BLOCK_TEST(the_error_is_that_of_the_plain_way)
+/* One attempt is made; its error is @text, after the file's name. */
+static void expect_refused_at_once(const char *path, const char *text)
 {
     const StateOpen how = {.home = test_home, .writable = true, .direct = true};
     g_autoptr(GError) error = NULL;
-    assert_null(state_co_open("/nonexistent/state", &how, &error));
-    assert_string_equal(error->message,
-                        "'/nonexistent/state': cannot be opened: No such file or directory");
+    unsigned before = sched_point_count("file.open");
+    assert_null(state_co_open(path, &how, &error));
+    g_autofree char *expected = g_strdup_printf("'%s'%s", path, text);
+    assert_string_equal(error->message, expected);
+    assert_int_equal(sched_point_count("file.open") - before, 1);
+}
+
+BLOCK_TEST(a_file_that_cannot_be_opened_is_tried_once)
+{
+    char *path = make_file();
+    expect_refused_at_once("/nonexistent/state", ": cannot be opened: No such file or directory");
+    expect_refused_at_once("/tmp", ": cannot be opened: Is a directory");
+    sys_fault_set(&(SysFault){.calls = "open", .error = EMFILE});
+    expect_refused_at_once(path, ": cannot be opened: Too many open files");
+    sys_fault_set(&(SysFault){.calls = "fcntl", .error = EIO});
+    expect_refused_at_once(path, ": fcntl: Input/output error");
+    sys_fault_set(NULL);
+    test_file_free(path);
+}
+
+BLOCK_TEST(what_a_file_system_cannot_do_is_tried_without)
+{
+    char *path = make_file();
+    unsigned before = sched_point_count("file.open");
+    sys_fault_set(&(SysFault){.calls = "fcntl", .count = 2, .error = EINVAL}); /* no O_DIRECT */
+    BlockNode *n = open_ok(path, true, true);
+    assert_int_equal(sys_fault_hits(), 2);
+    sys_fault_set(NULL);
+    assert_int_equal(sched_point_count("file.open") - before, 3);
+    assert_false(block_node_file_direct(n));
+    block_co_unref(n);
+    test_file_free(path);
 }
 
 BLOCK_TEST(what_is_in_the_page_cache_is_known)
@@ -87,7 +119,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_file_is_opened_with_o_direct_where_that_can_be),
-        cmocka_unit_test(the_error_is_that_of_the_plain_way),
+        cmocka_unit_test(a_file_that_cannot_be_opened_is_tried_once),
+        cmocka_unit_test(what_a_file_system_cannot_do_is_tried_without),
         cmocka_unit_test(what_is_in_the_page_cache_is_known),
     };
     return block_test_main(tests);

@@ -143,11 +143,11 @@ static void hmp_info_snapshots(HmpCall *call, struct json_object *args)
 
 /* clang-format off */
 const HmpCommand hmp_snapshot_commands[] = {
-    {"savevm", NULL, HMP_PARAMS(HMP_PARAM("name", REST, .optional = true)),
+    {"savevm", NULL, HMP_PARAMS(HMP_PARAM("name", WORD, .optional = true)),
      "save the machine in its disks; the same name replaces", .run = hmp_savevm},
-    {"loadvm", NULL, HMP_PARAMS(HMP_PARAM("name", REST)),
+    {"loadvm", NULL, HMP_PARAMS(HMP_PARAM("name", WORD)),
      "make machine and disks as savevm has saved them", .run = hmp_loadvm},
-    {"delvm", NULL, HMP_PARAMS(HMP_PARAM("name", REST)), "delete what savevm has saved",
+    {"delvm", NULL, HMP_PARAMS(HMP_PARAM("name", WORD)), "delete what savevm has saved",
      .run = hmp_delvm},
     {"info snapshots", NULL, NULL, "what savevm has saved in the disks", .run = hmp_info_snapshots},
     {0},
