@@ -5,6 +5,7 @@
 """A machine that has used a small part of its memory is saved, in each way, and goes on from that. Neither the save nor the
 load takes memory for what was never touched: not of the process, not of the file behind shared memory. The guest writes
 8 MiB without end and fails by itself if a page that it wrote is missing."""
+import json
 import os
 import re
 import subprocess
@@ -22,6 +23,7 @@ SIZE = "4G"
 TABLES_MIB = 2  # page tables of 4 GiB would have 8
 USED_MIB = 64  # the guest's, skiff's own, and room for what differs
 SHARED = ["-object", f"memory-backend-memfd,id=m,size={SIZE},share=on", "-machine", "memory-backend=m"]
+NODE = "savevm-start to a node"
 TICK = re.compile(rb"tick (\d+)\r?\n")
 
 
@@ -81,7 +83,7 @@ class Machine:
 
 def save(machine, way, state):
     """How memory was captured."""
-    if way == "savevm-start":
+    if way.startswith("savevm-start"):
         machine.qmp.cmd("savevm-start", statefile=state)
         while machine.qmp.cmd("query-savevm")["status"] == "active":
             time.sleep(0.01)
@@ -103,6 +105,11 @@ def save(machine, way, state):
 def check(directory, options, way):
     disk, state = os.path.join(directory, "disk.qcow2"), os.path.join(directory, "state")
     subprocess.run([SKIFF_IMG, "create", "-q", "-f", "qcow2", disk, "64M"], check=True)
+    if way == NODE:
+        with open(state, "wb") as file:
+            file.truncate(5 << 30)
+        state = json.dumps({"driver": "raw", "file": {"driver": "file", "filename": state}})
+        state = "json:" + state
     machine = Machine(directory, options)
     machine.goes_on(5)
     used = machine.used_mib()
@@ -115,7 +122,8 @@ def check(directory, options, way):
         assert tables < TABLES_MIB, f"{way}: page tables have {tables} MiB"
     last = machine.ticks()[-1]
     machine.quit()
-    machine = Machine(directory, options + (["-loadstate", state] if way == "savevm-start" else ["-loadvm", "t"]))
+    load = ["-loadstate", state] if way.startswith("savevm-start") else ["-loadvm", "t"]
+    machine = Machine(directory, options + load)
     assert machine.goes_on(20) > 20, "the guest has begun anew"
     first = machine.ticks()[0]  # the line that was being printed may be in two parts
     assert first <= last + 2, f"the guest went on with {first}, behind {last}"
@@ -127,7 +135,7 @@ def check(directory, options, way):
 
 def main():
     ways = [("private", [], w) for w in ("fork", "write-protection", "passes", "savevm-start")]
-    ways += [("shared", SHARED, w) for w in ("write-protection", "passes", "savevm-start")]
+    ways += [("shared", SHARED, w) for w in ("write-protection", "passes", "savevm-start", NODE)]
     failed = False
     print(f"1..{len(ways)}")
     for number, (memory, options, way) in enumerate(ways, 1):

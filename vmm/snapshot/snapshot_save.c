@@ -130,8 +130,7 @@ static coroutine_fn RUNS_IN_MAIN bool save_open_target(SnapshotSave *s, GError *
     if (s->target == NULL) {
         return false;
     }
-    state_target_set_source(s->target, save_read, s);
-    state_target_set_blank(s->target, save_blank);
+    state_target_set_source(s->target, save_read, save_blank, s);
     state_target_set_urgent(s->target, save_urgent);
     s->live = (LiveRam){.vm = vm, .target = s->target};
     job_progress_set_total(s->job, state_target_pages(s->target) * GUEST_RAM_PAGE);
