@@ -10,12 +10,14 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "migration/ram/ram_blank.h"
 #include "migration/ram/capture.h"
 #include "migration/ram/ram_image.h"
+#include "migration/ram/ram_pagemap.h"
+#include "util/loop/sched_point.h"
 
 struct CaptureFork {
     const GuestRam *ram;
@@ -51,18 +53,6 @@ bool capture_fork_possible(const GuestRam *ram, GError **error)
 #define FORK_AREA (UINT64_C(2) << 20) /* bytes of a huge page */
 #define FORK_SAMPLES 64u              /* areas of a block that are looked at */
 
-/* Of the kernel's interface (linux/fs.h since Linux 6.7). */
-#define FORK_PAGE_PRESENT (UINT64_C(1) << 3)
-#define FORK_PAGE_HUGE (UINT64_C(1) << 6)
-typedef struct ForkRegion {
-    uint64_t begin, end, categories;
-} ForkRegion;
-typedef struct ForkScan {
-    uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
-    uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
-} ForkScan;
-#define FORK_PAGEMAP_SCAN _IOWR('f', 16, ForkScan)
-
 typedef struct ForkPages {
     uint64_t looked, present, huge; /* pages of 4 KiB */
 } ForkPages;
@@ -71,19 +61,18 @@ typedef struct ForkPages {
  * for that lock with each mapping that it makes. False: the kernel does not have the call. */
 static bool fork_look_at(int pagemap, uint64_t at, uint64_t bytes, ForkPages *pages)
 {
-    ForkRegion regions[FORK_AREA / GUEST_RAM_PAGE / 2];
-    ForkScan scan = {.size = sizeof(scan),
-                     .start = at,
-                     .end = at + bytes,
-                     .vec = (uintptr_t)regions,
-                     .vec_len = G_N_ELEMENTS(regions),
-                     .category_mask = FORK_PAGE_PRESENT,
-                     .return_mask = FORK_PAGE_PRESENT | FORK_PAGE_HUGE};
-    int count = ioctl(pagemap, FORK_PAGEMAP_SCAN, &scan);
+    RamPagemapRegion regions[FORK_AREA / GUEST_RAM_PAGE / 2];
+    RamPagemapScan scan = {.start = at,
+                           .end = at + bytes,
+                           .vec = (uintptr_t)regions,
+                           .vec_len = G_N_ELEMENTS(regions),
+                           .category_mask = RAM_PAGEMAP_PRESENT,
+                           .return_mask = RAM_PAGEMAP_PRESENT | RAM_PAGEMAP_HUGE};
+    int count = ram_pagemap_scan(pagemap, &scan);
     for (int i = 0; i < count; i++) {
         uint64_t some = (regions[i].end - regions[i].begin) / GUEST_RAM_PAGE;
         pages->present += some;
-        pages->huge += (regions[i].categories & FORK_PAGE_HUGE) != 0 ? some : 0;
+        pages->huge += (regions[i].categories & RAM_PAGEMAP_HUGE) != 0 ? some : 0;
     }
     pages->looked += bytes / GUEST_RAM_PAGE;
     return count >= 0;
@@ -113,7 +102,7 @@ static int64_t fork_predict_block(int pagemap, const RamBlock *b)
 int64_t capture_fork_predict_ns(const GuestRam *ram)
 {
     int64_t sum = 0;
-    int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    int pagemap = ram_pagemap_open(0);
     for (unsigned i = 0; i < ram->count; i++) {
         sum += fork_predict_block(pagemap, &ram->blocks[i]);
     }
@@ -221,6 +210,31 @@ int capture_fork_read(void *opaque, unsigned block, uint64_t offset, void *buf, 
         from += got;
         to += got;
         len -= (size_t)got;
+    }
+    return 0;
+}
+
+/* The page tables of a child that was killed lose their entries, so what was found counts only if the child was there
+ * afterwards. A read of an empty page proves that: it needs a new entry, which the kernel refuses to a process whose memory it takes
+ * away, also to one that the OOM killer has chosen. */
+static RUNS_IN_WORKER int capture_fork_check(CaptureFork *c, unsigned block, uint64_t page)
+{
+    uint8_t byte = 0;
+    int ret = capture_fork_read(c, block, page * GUEST_RAM_PAGE, &byte, 1);
+    return ret == 0 && byte != 0 ? -EIO : ret;
+}
+
+int capture_fork_blank(void *opaque, unsigned block, uint64_t offset, uint64_t pages,
+                       uint64_t *bits)
+{
+    CaptureFork *c = opaque;
+    uint64_t first = offset / GUEST_RAM_PAGE;
+    ram_blank_find(&c->ram->blocks[block], c->pid, first, pages, bits);
+    SP("capture_fork.blank", c);
+    for (uint64_t i = 0; i < pages; i++) {
+        if (ram_map_test(bits, i)) {
+            return capture_fork_check(c, block, first + i);
+        }
     }
     return 0;
 }

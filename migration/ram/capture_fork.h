@@ -15,6 +15,8 @@
  *   3. An end frees the copy at once, also while reads are under way and while the file that they are
  *      written to hangs.
  *   4. Memory that is shared (a memfd) has no copy: begin refuses it.
+ *   5. Blank pages (ram_blank.h) are those of the child's page tables, which are of the instant, too. Those of skiff
+ *      change: a page with contents may be given back after the instant.
  *
  * The rest of the process stays mapped in the child. To exclude it with MADV_DONTFORK would take it away
  * from the child of any fork() that another thread makes at the same time. PR_SET_PDEATHSIG is not used: it
@@ -45,6 +47,9 @@ CaptureFork *capture_fork_begin(const GuestRam *ram, GError **error) RUNS_IN_WOR
 /* A RamImageReadFn; @opaque is the CaptureFork. -ESRCH: it has ended. */
 int capture_fork_read(void *opaque, unsigned block, uint64_t offset, void *buf, size_t len)
     RUNS_IN_WORKER;
+/* A RamImageBlankFn; @opaque is the CaptureFork. -errno: it has ended, and what was found is not true. */
+int capture_fork_blank(void *opaque, unsigned block, uint64_t offset, uint64_t pages,
+                       uint64_t *bits) RUNS_IN_WORKER;
 /* Makes the parts @runs of RAM, addresses in it, as they are in the copy, while nobody uses them: few system calls
  * for many runs. @runs is used up. 0, or -errno; then some are as before. */
 int capture_fork_restore(const CaptureFork *c, struct iovec *runs, unsigned count) RUNS_IN_WORKER;

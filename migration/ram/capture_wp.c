@@ -8,7 +8,9 @@
 #include <unistd.h>
 #include "hw/core/ram_keep.h"
 #include "migration/ram/capture_wp_int.h"
+#include "migration/ram/ram_blank.h"
 #include "migration/ram/ram_image.h"
+#include "migration/ram/ram_pagemap.h"
 #include "util/loop/sched_point.h"
 
 /* ---- life ---- */
@@ -16,6 +18,7 @@
 static RUNS_IN_WORKER bool capture_start(CaptureWp *c, GError **error)
 {
     c->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    c->pagemap = c->unpopulated ? ram_pagemap_open(0) : -1;
     if (c->wake_fd >= 0 && thread_start(&c->thread, THREAD_MIGRATION, "capture", wp_thread, c)) {
         c->started = true;
         return true;
@@ -32,7 +35,7 @@ CaptureWp *capture_wp_new(const CaptureWpConfig *config, GError **error)
     }
     CaptureWp *c = g_new0(CaptureWp, 1);
     c->config = *config;
-    c->uffd = c->wake_fd = -1;
+    c->uffd = c->wake_fd = c->pagemap = -1;
     pthread_mutex_init(&c->lock, NULL);
     guest_ram_keep_begin();
     if (!wp_pages_init(c, error) || !wp_kernel_open(c, error) || !wp_kernel_register(c, error) ||
@@ -75,6 +78,9 @@ void capture_wp_free(CaptureWp *c)
     }
     if (c->wake_fd >= 0) {
         close(c->wake_fd);
+    }
+    if (c->pagemap >= 0) {
+        close(c->pagemap);
     }
     if (!c->started) {
         guest_ram_keep_end(); /* else the thread has done it */
@@ -133,6 +139,32 @@ int capture_wp_read(void *opaque, unsigned block, uint64_t offset, void *buf, si
     ram_copy_live(buf, c->config.ram->blocks[block].host + offset, len);
     SP("capture_wp.read", c);
     return capture_call(c, &call, "memory that is held");
+}
+
+/* Private memory: what was EMPTY at the instant. Shared memory: a hole of the file now is one of the instant, too, since
+ * nobody gives memory back meanwhile (invariant 6). A page that is written from here on is HELD until the call below, which drops
+ * it: its bytes of the instant are zeroes. */
+int capture_wp_blank(void *opaque, unsigned block, uint64_t offset, uint64_t pages, uint64_t *bits)
+{
+    CaptureWp *c = opaque;
+    uint32_t first = (uint32_t)(offset / GUEST_RAM_PAGE);
+    g_assert(offset % GUEST_RAM_PAGE == 0 && first % 64 == 0);
+    if (atomic_load(&c->ended)) {
+        return -ECANCELED;
+    }
+    const RamBlock *b = &c->config.ram->blocks[block];
+    if (b->fd >= 0) {
+        ram_blank_find(b, 0, first, pages, bits);
+    } else {
+        memcpy(bits, c->blocks[block].empty + first / 64, (pages + 63) / 64 * sizeof(bits[0]));
+    }
+    SP("capture_wp.blank", c);
+    WpCall call = {.kind = WP_CALL_READ,
+                   .block = block,
+                   .first = first,
+                   .count = (uint32_t)pages,
+                   .blank = bits};
+    return ram_blank_count(bits, pages) > 0 ? capture_call(c, &call, "memory that is held") : 0;
 }
 
 bool capture_wp_urgent(const CaptureWp *c, unsigned *block, uint64_t *offset)

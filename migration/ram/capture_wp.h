@@ -22,15 +22,18 @@
  * A page:
  *
  *   before the instant   OPEN <--> PROTECTED     a write opens it, a round protects it
+ *                        OPEN --> EMPTY          private memory: the first round finds that it is not there
+ *                        EMPTY --> OPEN          an access: the thread has given it zeroes
  *   after it             PROTECTED --> HELD      a write: its bytes are in the pool, the writer goes on
- *                        PROTECTED, HELD --> SAVED   read; nothing of it is kept
+ *                        PROTECTED, HELD, EMPTY --> SAVED   read, or not wanted; nothing of it is kept
  *
  * Invariants
  *   1. The capture thread alone uses the userfaultfd, the states of pages and the pool. Others post calls to it.
- *   2. In FROZEN the bytes of the instant are in memory if the page is PROTECTED, and in the pool if it is HELD.
- *   3. In FROZEN no page loses its protection before it is HELD or SAVED.
+ *   2. In FROZEN the bytes of the instant are in memory if the page is PROTECTED, in the pool if it is HELD, and zeroes if it
+ *      is EMPTY.
+ *   3. In FROZEN no page loses its protection before it is HELD or SAVED. The set of EMPTY pages does not change.
  *   4. The capture thread waits for its own descriptors only. It takes no lock but that of its list of calls, no
- *      memory from malloc, and writes no guest memory. So everybody's write goes on, in main, in iothreads and in the
+ *      memory from malloc, and neither reads nor writes guest memory that is not there; it has the kernel fill that. So everybody's write goes on, in main, in iothreads and in the
  *      kernel too, whatever the file does.
  *   5. Memory held is bounded: from `bound` bytes on vCPUs are braked (they wait outside the guest, where any request
  *      to park or to call them finds them), until an eighth of it is free. Beyond the bound comes only what vCPUs
@@ -38,11 +41,19 @@
  *   6. While memory is registered nobody discards pages of it (hw/core/ram_keep.h), which would drop their protection.
  *   7. In ENDED no memory is registered or held, discards work, nobody waits for a fault, vCPUs are not braked, and reads
  *      fail, whenever the owner comes to free it.
+ *   8. From ARMING on the thread alone fills private memory that is not there: the memory is registered for that (MISSING) before
+ *      the thread looks which pages are not there. So a page that was found EMPTY stays so until the thread serves the fault of
+ *      whoever uses it. If no such fault came before the instant, its bytes of the instant are zeroes. No protection is needed, and
+ *      no tables for one: memory that was never touched costs nothing. A look without the registration would be wrong: the page
+ *      may be written between the look and the instant.
  *
  * A read copies memory first and asks the capture thread afterwards. The thread overwrites the pages that are HELD.
  * The others were PROTECTED all the time, or the thread would have seen the write before the call.
  *
  * Not covered: other processes that have the memory mapped (vhost-user); the caller keeps such a machine out.
+ *
+ * Shared memory that was never touched is protected, too: a page that this process has no entry for may have contents. Its
+ * holes are found at the time of the read (capture_wp_blank()).
  *
  * Permission: CAP_SYS_PTRACE, vm.unprivileged_userfaultfd=1, or access to /dev/userfaultfd. Faults of the kernel have to be
  * handled, since KVM and vhost write memory. Linux 5.19 protects shared memory; private memory that was never touched
@@ -82,6 +93,10 @@ int capture_wp_arm(CaptureWp *c) RUNS_IN_WORKER;
 int capture_wp_freeze(CaptureWp *c) RUNS_IN_WORKER;
 /* A RamImageReadFn; @opaque is the CaptureWp. Each page can be read once, in any order. -ECANCELED: it was ended. */
 int capture_wp_read(void *opaque, unsigned block, uint64_t offset, void *buf, size_t len)
+    RUNS_IN_WORKER;
+/* A RamImageBlankFn; @opaque is the CaptureWp. @offset: of a multiple of 64 pages. What is found counts as read.
+ * -ECANCELED as above. */
+int capture_wp_blank(void *opaque, unsigned block, uint64_t offset, uint64_t pages, uint64_t *bits)
     RUNS_IN_WORKER;
 /* A page that is held, once half of the bound is: what holds many is best read first. False: there is no hurry. */
 bool capture_wp_urgent(const CaptureWp *c, unsigned *block, uint64_t *offset) ANY_THREAD;

@@ -14,6 +14,11 @@
 /* So few pages are left for the instant. */
 #define WP_FEW_PAGES 256u
 #define WP_MAX_ROUNDS 16u
+/* Looked at with one call, and what that counts of a chunk. */
+#define WP_SCAN_PAGES 8192u
+#define WP_SCAN_PRICE 256u
+/* So many pages that are not there are released together: each release may split the mapping. */
+#define WP_RELEASE_PAGES 8192u
 /* Protection is removed in pieces of a huge page, so that the kernel splits none. */
 #define WP_AREA_SHIFT 21u
 
@@ -33,7 +38,9 @@ typedef struct WpBlock {
     uint32_t pages;
     uint64_t *armed; /* PROTECTED */
     uint64_t *saved;
-    uint32_t *slots;     /* of each page in the pool; 0: none */
+    uint64_t *empty;  /* EMPTY; as a page map. From FROZEN on it does not change: workers read it */
+    uint32_t scanned; /* pages before this one were looked at whether they are EMPTY */
+    uint32_t *slots;  /* of each page in the pool; 0: none */
     uint16_t *area_left; /* pages of each area that were not saved */
 } WpBlock;
 
@@ -45,6 +52,8 @@ typedef struct WpCall {
     unsigned block; /* read: what was copied into @buf */
     uint32_t first, count;
     uint8_t *buf;
+    const uint64_t
+        *blank; /* not NULL: of these pages those whose bit is set; they are not wanted */
     Completion done;
     struct WpCall *next;
 } WpCall;
@@ -55,6 +64,7 @@ struct CaptureWp {
     bool started;
     int uffd, wake_fd;
     bool unpopulated; /* the kernel protects private pages that are not there */
+    int pagemap;      /* -1: no page is ever EMPTY */
 
     _Atomic bool ended;
     const char *_Atomic failure;
@@ -95,13 +105,21 @@ bool wp_kernel_open(CaptureWp *c, GError **error) RUNS_IN_WORKER;
 bool wp_kernel_register(CaptureWp *c, GError **error) RUNS_IN_WORKER;
 int wp_kernel_protect(const CaptureWp *c, const WpBlock *b, uint32_t first,
                       uint32_t count) RUNS_IN_MIGRATION;
+/* From now on nobody but wp_kernel_fill() fills private pages that are not there. */
+int wp_kernel_watch_empty(const CaptureWp *c) RUNS_IN_MIGRATION;
+/* Gives a page that is not there zeroes. Also wakes those who wait. -EEXIST: it is there, or has a protection. */
+int wp_kernel_fill(const CaptureWp *c, const WpBlock *b, uint32_t page) RUNS_IN_MIGRATION;
 /* Also wakes those who wait. */
 int wp_kernel_unprotect(const CaptureWp *c, const WpBlock *b, uint32_t first,
                         uint32_t count) RUNS_IN_MIGRATION;
 int wp_kernel_unregister(const CaptureWp *c, const WpBlock *b, uint32_t first,
                          uint32_t count) RUNS_IN_MIGRATION;
-/* The next faults: addresses of pages. Their number; 0: none waits. */
-unsigned wp_kernel_faults(const CaptureWp *c, uint64_t *addresses, unsigned max) RUNS_IN_MIGRATION;
+typedef struct WpFault {
+    uint64_t address; /* of a page */
+    bool empty;       /* the page is not there; else it is protected */
+} WpFault;
+/* The next faults. Their number; 0: none waits. */
+unsigned wp_kernel_faults(const CaptureWp *c, WpFault *faults, unsigned max) RUNS_IN_MIGRATION;
 
 /* ---- capture_wp_pages.c ---- */
 bool wp_pages_init(CaptureWp *c, GError **error) RUNS_IN_WORKER;
@@ -109,7 +127,9 @@ void wp_pages_clear(CaptureWp *c) RUNS_IN_WORKER;
 /* In ENDED: the memory of what was held. */
 void wp_pages_drop_pool(const CaptureWp *c) RUNS_IN_MIGRATION;
 /* 0 or -errno, here and below: the capture has failed. */
-int wp_pages_fault(CaptureWp *c, uint64_t address) RUNS_IN_MIGRATION;
+int wp_pages_fault(CaptureWp *c, const WpFault *fault) RUNS_IN_MIGRATION;
+/* Looks at all private pages again, in the next round, which ones are EMPTY. */
+int wp_pages_watch_empty(CaptureWp *c) RUNS_IN_MIGRATION;
 /* Protects the next pages of the round that are open, up to a chunk. *@more: there are more. */
 int wp_pages_arm_chunk(CaptureWp *c, bool *more) RUNS_IN_MIGRATION;
 /* Protects all that are open. */

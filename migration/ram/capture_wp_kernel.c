@@ -138,6 +138,35 @@ bool wp_kernel_register(CaptureWp *c, GError **error)
     return true;
 }
 
+int wp_kernel_watch_empty(const CaptureWp *c)
+{
+    for (unsigned i = 0; i < c->count; i++) {
+        const RamBlock *b = &c->config.ram->blocks[i];
+        struct uffdio_register r = {.range = {.start = (uintptr_t)b->host, .len = b->size},
+                                    .mode = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP};
+        if (b->fd < 0 && ioctl(c->uffd, UFFDIO_REGISTER, &r) != 0) {
+            return -errno;
+        }
+    }
+    return 0;
+}
+
+int wp_kernel_fill(const CaptureWp *c, const WpBlock *b, uint32_t page)
+{
+    struct uffdio_zeropage z = {
+        .range = {.start = (uintptr_t)b->host + (uint64_t)page * GUEST_RAM_PAGE,
+                  .len = GUEST_RAM_PAGE}};
+    while (ioctl(c->uffd, UFFDIO_ZEROPAGE, &z) != 0) {
+        if (errno == ENOENT) {
+            return 0; /* an old fault: the page was released, which wakes */
+        }
+        if (errno != EAGAIN && errno != EINTR) {
+            return -errno;
+        }
+    }
+    return 0;
+}
+
 static int wp_kernel_set(const CaptureWp *c, const WpBlock *b, uint32_t first, uint32_t count,
                          uint64_t mode)
 {
@@ -170,7 +199,7 @@ int wp_kernel_unregister(const CaptureWp *c, const WpBlock *b, uint32_t first, u
     return ioctl(c->uffd, UFFDIO_UNREGISTER, &r) == 0 ? 0 : -errno;
 }
 
-unsigned wp_kernel_faults(const CaptureWp *c, uint64_t *addresses, unsigned max)
+unsigned wp_kernel_faults(const CaptureWp *c, WpFault *faults, unsigned max)
 {
     struct uffd_msg messages[32];
     unsigned count = 0;
@@ -178,7 +207,9 @@ unsigned wp_kernel_faults(const CaptureWp *c, uint64_t *addresses, unsigned max)
         read(c->uffd, messages, MIN(max, (unsigned)G_N_ELEMENTS(messages)) * sizeof(messages[0]));
     for (ssize_t i = 0; i < got / (ssize_t)sizeof(messages[0]); i++) {
         if (messages[i].event == UFFD_EVENT_PAGEFAULT) {
-            addresses[count++] = messages[i].arg.pagefault.address;
+            faults[count++] =
+                (WpFault){.address = messages[i].arg.pagefault.address,
+                          .empty = (messages[i].arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP) == 0};
         }
     }
     return count;

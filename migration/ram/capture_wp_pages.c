@@ -4,7 +4,9 @@
 #include <string.h>
 #include <sys/mman.h>
 #include "migration/ram/capture_wp_int.h"
+#include "migration/ram/ram_blank.h"
 #include "migration/ram/ram_image.h"
+#include "migration/ram/ram_pagemap.h"
 #include "util/loop/sched_point.h"
 
 /* ---- maps ---- */
@@ -51,9 +53,12 @@ static bool wp_block_init(WpBlock *b, const RamBlock *ram)
     *b = (WpBlock){.host = ram->host, .pages = (uint32_t)(ram->size / GUEST_RAM_PAGE)};
     b->armed = wp_map(wp_map_bytes(b));
     b->saved = wp_map(wp_map_bytes(b));
+    b->empty = wp_map(wp_map_bytes(b));
+    b->scanned = b->pages;
     b->slots = wp_map(wp_slots_bytes(b));
     b->area_left = g_try_new0(uint16_t, wp_area(b, b->pages - 1) + 1);
-    if (b->armed == NULL || b->saved == NULL || b->slots == NULL || b->area_left == NULL) {
+    if (b->armed == NULL || b->saved == NULL || b->empty == NULL || b->slots == NULL ||
+        b->area_left == NULL) {
         return false;
     }
     for (uint32_t page = 0; page < b->pages; page = wp_area_end(b, page)) {
@@ -96,6 +101,9 @@ void wp_pages_clear(CaptureWp *c)
         }
         if (b->saved != NULL) {
             munmap(b->saved, wp_map_bytes(b));
+        }
+        if (b->empty != NULL) {
+            munmap(b->empty, wp_map_bytes(b));
         }
         if (b->slots != NULL) {
             munmap(b->slots, wp_slots_bytes(b));
@@ -161,16 +169,19 @@ static WpBlock *wp_find(CaptureWp *c, uint64_t address, uint32_t *page)
     bug_abort("invariant 1: a fault at %#lx, which is no guest memory", (unsigned long)address);
 }
 
-int wp_pages_fault(CaptureWp *c, uint64_t address)
+/* A page that is there, or has a protection though it is not (@empty): the thread must not read that, it would wait for
+ * itself. */
+static RUNS_IN_MIGRATION int wp_open_page(CaptureWp *c, WpBlock *b, uint32_t page, bool empty)
 {
-    uint32_t page;
-    WpBlock *b = wp_find(c, address, &page);
-    SP("capture_wp.fault", c);
     if (wp_bit(b->armed, page)) { /* else another one that has met the same protection */
         if (c->phase == WP_FROZEN && !wp_bit(b->saved, page)) {
             b->slots[page] = wp_slot_take(c);
-            ram_copy_live(c->pool + (uint64_t)b->slots[page] * GUEST_RAM_PAGE,
-                          b->host + (uint64_t)page * GUEST_RAM_PAGE, GUEST_RAM_PAGE);
+            uint8_t *held = c->pool + (uint64_t)b->slots[page] * GUEST_RAM_PAGE;
+            if (empty) {
+                memset(held, 0, GUEST_RAM_PAGE);
+            } else {
+                ram_copy_live(held, b->host + (uint64_t)page * GUEST_RAM_PAGE, GUEST_RAM_PAGE);
+            }
         }
         c->open += c->phase == WP_ARMING || c->phase == WP_ARMED;
         wp_clear(b->armed, page);
@@ -178,28 +189,73 @@ int wp_pages_fault(CaptureWp *c, uint64_t address)
     return wp_kernel_unprotect(c, b, page, 1);
 }
 
+/* In FROZEN it stays EMPTY: its bytes of the instant are zeroes, whatever is written now. */
+static RUNS_IN_MIGRATION int wp_fill_page(CaptureWp *c, WpBlock *b, uint32_t page)
+{
+    if ((c->phase == WP_ARMING || c->phase == WP_ARMED) && ram_map_test(b->empty, page)) {
+        ram_map_clear(b->empty, page);
+        c->open++;
+    }
+    int ret = wp_kernel_fill(c, b, page);
+    /* Another one has met it first, or it is in a gap that was protected; then the fault comes again. */
+    return ret == -EEXIST ? wp_kernel_unprotect(c, b, page, 1) : ret;
+}
+
+int wp_pages_fault(CaptureWp *c, const WpFault *fault)
+{
+    uint32_t page;
+    WpBlock *b = wp_find(c, fault->address, &page);
+    SP("capture_wp.fault", c);
+    return fault->empty && !wp_bit(b->armed, page) ? wp_fill_page(c, b, page)
+                                                   : wp_open_page(c, b, page, fault->empty);
+}
+
 /* ---- rounds ---- */
 
-/* The first page from @page on that is open; @b->pages: there is none. */
+int wp_pages_watch_empty(CaptureWp *c)
+{
+    for (unsigned i = 0; i < c->count; i++) {
+        WpBlock *b = &c->blocks[i];
+        b->scanned = c->config.ram->blocks[i].fd < 0 ? 0 : b->pages;
+    }
+    return wp_kernel_watch_empty(c);
+}
+
+/* The thread alone fills what is empty, so what it finds here stays empty until it serves the fault of who needs the
+ * page (wp_fill_page()). A page that was filled before is found as there, and protected. */
+static RUNS_IN_MIGRATION int wp_scan(CaptureWp *c, WpBlock *b)
+{
+    uint32_t count = MIN(b->pages - b->scanned, WP_SCAN_PAGES);
+    uint64_t *bits = b->empty + b->scanned / 64;
+    int ret = ram_pagemap_find_empty(c->pagemap, b->host + (uint64_t)b->scanned * GUEST_RAM_PAGE,
+                                     count, false, bits);
+    c->open -= ram_blank_count(bits, count);
+    b->scanned += count;
+    SP("capture_wp.scan", c);
+    return ret;
+}
+
+/* The first page from @page on that is open; @b->scanned: there is none that is known to be. */
 static uint32_t wp_next_open(const WpBlock *b, uint32_t page)
 {
-    while (page < b->pages) {
-        uint64_t bits = ~b->armed[page / 64] >> (page % 64);
+    while (page < b->scanned) {
+        uint64_t bits =
+            ~(b->armed[page / 64] | GUINT64_FROM_LE(b->empty[page / 64])) >> (page % 64);
         if (bits != 0) {
-            return MIN(page + (unsigned)__builtin_ctzll(bits), b->pages);
+            return MIN(page + (unsigned)__builtin_ctzll(bits), b->scanned);
         }
         page = (page / 64 + 1) * 64;
     }
-    return b->pages;
+    return b->scanned;
 }
 
-/* The end of the run of pages from @first on, which is open: short gaps of protected ones are part of it. */
+/* The end of the run of pages from @first on, which is open: short gaps of others are part of it. */
 static uint32_t wp_run_end(const WpBlock *b, uint32_t first, uint32_t max, uint64_t *open)
 {
     uint32_t end = first;
     uint32_t next = first;
     *open = 0;
-    while (next < b->pages && next - first < max && next - end < WP_GAP_PAGES) {
+    while (next < b->scanned && next - first < max && next - end < WP_GAP_PAGES) {
         end = next + 1;
         ++*open;
         next = wp_next_open(b, end);
@@ -214,7 +270,9 @@ static RUNS_IN_MIGRATION int wp_arm_run(CaptureWp *c, WpBlock *b, uint32_t first
     *end = wp_run_end(b, first, max, &open);
     int ret = wp_kernel_protect(c, b, first, *end - first);
     for (uint32_t page = first; page < *end && ret == 0; page++) {
-        wp_set(b->armed, page);
+        if (!ram_map_test(b->empty, page)) {
+            wp_set(b->armed, page);
+        }
     }
     c->open -= ret == 0 ? open : 0;
     return ret;
@@ -228,10 +286,14 @@ int wp_pages_arm_chunk(CaptureWp *c, bool *more)
     while (ret == 0 && left > 0 && *more) {
         WpBlock *b = &c->blocks[c->at_block];
         first = wp_next_open(b, c->at_page);
-        if (first < b->pages) {
+        if (first < b->scanned) {
             ret = wp_arm_run(c, b, first, &c->at_page, left);
             left -=
                 MIN(c->at_page - first + WP_GAP_PAGES, left); /* a call has a price of its own */
+        } else if (first < b->pages) {
+            c->at_page = first;
+            ret = wp_scan(c, b);
+            left -= MIN(WP_SCAN_PRICE, left);
         } else {
             c->at_page = 0;
             *more = ++c->at_block < c->count;
@@ -289,10 +351,37 @@ static RUNS_IN_MIGRATION int wp_let_go(const CaptureWp *c, WpBlock *b, uint32_t 
     uintptr_t begin = (host >> WP_AREA_SHIFT) + wp_area(b, page);
     begin = MAX(begin << WP_AREA_SHIFT, host);
     uint32_t first = (uint32_t)((begin - host) / GUEST_RAM_PAGE);
+    bool armed = false;
     for (page = first; page < end; page++) {
+        armed = armed || wp_bit(b->armed, page);
         wp_clear(b->armed, page);
     }
-    return wp_kernel_unprotect(c, b, first, end - first);
+    return armed ? wp_kernel_unprotect(c, b, first, end - first) : 0;
+}
+
+/* Pages that are not wanted and were all EMPTY are no business of the thread any more: who fills one now waits for nobody. */
+static RUNS_IN_MIGRATION int wp_release_empty(const CaptureWp *c, const WpBlock *b,
+                                              const WpCall *read)
+{
+    bool all = read->blank != NULL && read->count >= WP_RELEASE_PAGES;
+    for (uint32_t i = 0; i < read->count && all; i++) {
+        all = ram_map_test(b->empty, read->first + i);
+    }
+    return all ? wp_kernel_unregister(c, b, read->first, read->count) : 0;
+}
+
+static void wp_give_bytes(CaptureWp *c, WpBlock *b, uint32_t page, uint8_t *to)
+{
+    uint32_t slot = b->slots[page];
+    if (slot != 0) {
+        if (to != NULL) {
+            memcpy(to, c->pool + (uint64_t)slot * GUEST_RAM_PAGE, GUEST_RAM_PAGE);
+        }
+        wp_slot_give(c, slot);
+        b->slots[page] = 0;
+    } else if (to != NULL && ram_map_test(b->empty, page)) {
+        memset(to, 0, GUEST_RAM_PAGE); /* it may have been filled before it was read */
+    }
 }
 
 int wp_pages_saved(CaptureWp *c, const WpCall *read)
@@ -301,19 +390,18 @@ int wp_pages_saved(CaptureWp *c, const WpCall *read)
     int ret = 0;
     for (uint32_t i = 0; i < read->count && ret == 0; i++) {
         uint32_t page = read->first + i;
+        if (read->blank != NULL && !ram_map_test(read->blank, i)) {
+            continue;
+        }
         if (wp_bit(b->saved, page)) {
             return -ESTALE;
         }
-        if (b->slots[page] != 0) {
-            memcpy(read->buf + (size_t)i * GUEST_RAM_PAGE,
-                   c->pool + (uint64_t)b->slots[page] * GUEST_RAM_PAGE, GUEST_RAM_PAGE);
-            wp_slot_give(c, b->slots[page]);
-            b->slots[page] = 0;
-        }
+        wp_give_bytes(c, b, page,
+                      read->buf != NULL ? read->buf + (size_t)i * GUEST_RAM_PAGE : NULL);
         wp_set(b->saved, page);
         if (--b->area_left[wp_area(b, page)] == 0) {
             ret = wp_let_go(c, b, page);
         }
     }
-    return ret;
+    return ret != 0 ? ret : wp_release_empty(c, b, read);
 }

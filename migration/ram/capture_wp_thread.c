@@ -177,7 +177,12 @@ static RUNS_IN_MIGRATION void wp_call_arm(CaptureWp *c, WpCall *call)
 {
     wp_move(c, WP_ARMING);
     c->arming = call;
-    wp_begin_round(c);
+    int ret = c->pagemap >= 0 ? wp_pages_watch_empty(c) : 0;
+    if (ret != 0) {
+        wp_fail(c, ret);
+    } else {
+        wp_begin_round(c);
+    }
 }
 
 static RUNS_IN_MIGRATION void wp_call_freeze(CaptureWp *c, WpCall *call)
@@ -245,10 +250,10 @@ static RUNS_IN_MIGRATION bool wp_next_call(CaptureWp *c, bool last)
 
 static RUNS_IN_MIGRATION bool wp_serve_faults(CaptureWp *c)
 {
-    uint64_t addresses[32];
-    unsigned count = wp_kernel_faults(c, addresses, G_N_ELEMENTS(addresses));
+    WpFault faults[32];
+    unsigned count = wp_kernel_faults(c, faults, G_N_ELEMENTS(faults));
     for (unsigned i = 0; i < count; i++) {
-        int ret = wp_pages_fault(c, addresses[i]);
+        int ret = wp_pages_fault(c, &faults[i]);
         if (ret != 0) {
             wp_fail(c, ret); /* its release wakes the writer */
         }

@@ -68,11 +68,17 @@ uint64_t ram_image_map_bytes(const RamImageBlock *block) ANY_THREAD;
 /* Copies @len bytes from @offset on of block @block, as they are saved. 0 or -errno. */
 typedef int RamImageReadFn(void *opaque, unsigned block, uint64_t offset, void *buf, size_t len);
 
+/* Finds pages that are zero as they are saved, without reading them: ram_blank_find() of @pages pages from byte @offset on of
+ * block @block. 0, or -errno, which ends the save. Pages that were found are not read in this pass. */
+typedef int RamImageBlankFn(void *opaque, unsigned block, uint64_t offset, uint64_t pages,
+                            uint64_t *bits);
+
 typedef struct RamImageSave {
     BlockBackend *blk;
     uint64_t offset; /* of the image in @blk; a multiple of 4 KiB keeps requests aligned */
     /* Called in workers, several at a time. */
     RamImageReadFn *read;
+    RamImageBlankFn *blank; /* NULL: all pages are read; not used with `in_place` */
     void *opaque;
     /* Not NULL: pages are written from here, without a copy, instead of those that `read` gives. They may change meanwhile, also
      * between the test for zeroes and the write, as long as a later pass copies those that do. So only for files of the kernel, which
@@ -96,6 +102,9 @@ int ram_image_co_save(RamImageSave *s, RamImage *image) coroutine_fn RUNS_IN_IOT
  * The same in steps, for RAM that changes meanwhile:
  *
  *   begin --> pass over all pages --> (pass over some pages)* --> end
+ *
+ * A pass over all pages first looks which of them need not be read, and then handles the others; one over some pages looks when it
+ * comes to them. So a page counts as read from the begin of its pass on.
  *
  * A pass copies @pages, which are the caller's again when it returns, or all pages if that is NULL. If each page
  * that changed after an earlier pass had begun is among the pages of a later one, the image is of the instant at which the

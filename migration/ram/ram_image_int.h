@@ -12,7 +12,9 @@
 #define RAM_PIECE_PAGES (RAM_PIECE / GUEST_RAM_PAGE)
 #define RAM_PIECE_WORDS (RAM_PIECE_PAGES / 64)
 #define RAM_STREAMS 6u
-#define RAM_RUNS 8u /* of a piece in flight: memory may have data in single pages */
+#define RAM_BLANK_STEP                                                                             \
+    (UINT64_C(64) << 20) /* bytes that are looked at with one call; a multiple of RAM_PIECE */
+#define RAM_RUNS 8u      /* of a piece in flight: memory may have data in single pages */
 
 typedef struct RamStreams RamStreams;
 
@@ -37,6 +39,7 @@ struct RamStreams {
     bool buffered;                 /* pieces have a buffer */
     const _Atomic bool *cancelled; /* NULL: it cannot be */
     const RamPages *wanted;        /* a save of these pages; NULL: of all */
+    RamPages blank;                /* of a save of all pages: those that need not be read */
     RamPages pages; /* the page maps, as in the file; the caller allocates and frees them */
     bool skipped[GUEST_RAM_MAX_BLOCKS]; /* blocks that need no piece */
     unsigned block;                     /* the next piece */

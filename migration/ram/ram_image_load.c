@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include "migration/ram/ram_blank.h"
 #include "util/zero.h"
 
 typedef struct RamImageLoad {
@@ -12,17 +13,20 @@ typedef struct RamImageLoad {
     const GuestRam *ram;
 } RamImageLoad;
 
-/* In a worker: pages that are zero in the image. Those that are zero in RAM are left alone, so that they need no memory in
- * a fresh machine. */
+/* In a worker: pages that are zero in the image. Those that are zero in RAM are left alone, and those that are blank are not even
+ * read, so that they need no memory in a fresh machine. */
 static int ram_load_zero(void *opaque)
 {
     RamPiece *p = opaque;
     enter_worker();
     const RamImageLoad *l = p->streams->opaque;
     const RamBlock *b = &l->ram->blocks[p->block];
+    uint64_t blank[RAM_PIECE_WORDS];
+    ram_blank_find(b, 0, p->offset / GUEST_RAM_PAGE, p->pages, blank);
     for (uint32_t i = 0; i < p->pages; i++) {
         uint64_t at = p->offset + (uint64_t)i * GUEST_RAM_PAGE;
-        if (!ram_map_test(p->map, i) && !bytes_are_zero(b->host + at, GUEST_RAM_PAGE)) {
+        if (!ram_map_test(p->map, i) && !ram_map_test(blank, i) &&
+            !bytes_are_zero(b->host + at, GUEST_RAM_PAGE)) {
             memset(b->host + at, 0, GUEST_RAM_PAGE);
             guest_ram_mark(l->ram, b->gpa + at, GUEST_RAM_PAGE);
         }

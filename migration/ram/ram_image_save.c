@@ -3,7 +3,60 @@
 
 #include <errno.h>
 #include <string.h>
+#include "migration/ram/ram_blank.h"
+#include "util/loop/sched_point.h"
 #include "util/zero.h"
+
+/* ---- pages that need not be read ---- */
+
+/* Of @pages pages from byte @offset on of a block. 0 or -errno. */
+static RUNS_IN_WORKER int ram_save_find_blank(const RamImageSave *s, unsigned block,
+                                              uint64_t offset, uint64_t pages, uint64_t *bits)
+{
+    if (s->in_place != NULL) {
+        ram_blank_find(&s->in_place->blocks[block], 0, offset / GUEST_RAM_PAGE, pages, bits);
+        return 0;
+    }
+    if (s->blank == NULL) {
+        memset(bits, 0, (pages + 63) / 64 * sizeof(bits[0]));
+        return 0;
+    }
+    return s->blank(s->opaque, block, offset, pages, bits);
+}
+
+/* In a worker, at the begin of a pass over all pages: those of all blocks. */
+static int ram_save_find_all_blank(void *opaque)
+{
+    const RamImageSave *s = opaque;
+    enter_worker();
+    const RamImage *image = s->streams->image;
+    int ret = 0;
+    for (unsigned i = 0; i < image->count; i++) {
+        uint64_t size = image->blocks[i].size;
+        for (uint64_t at = 0; at < size && ret == 0; at += RAM_BLANK_STEP) {
+            ret =
+                s->cancelled
+                    ? -ECANCELED
+                    : ram_save_find_blank(s, i, at, MIN(size - at, RAM_BLANK_STEP) / GUEST_RAM_PAGE,
+                                          s->streams->blank.maps[i] + at / GUEST_RAM_PAGE / 64);
+        }
+    }
+    SP("ram_save.blank", s);
+    return ret;
+}
+
+/* Sorts the wanted pages that are blank. */
+static void ram_save_sort_blank(RamPiece *p, const uint64_t *blank)
+{
+    const RamImageSave *s = p->streams->opaque;
+    bool all = p->streams->wanted == NULL && !s->target_is_zero;
+    for (unsigned i = 0; i < (p->pages + 63) / 64; i++) {
+        uint64_t found = p->wanted[i] & blank[i];
+        p->zero[i] |= all ? found : found & p->map[i];
+        p->map[i] &= ~found;
+        p->wanted[i] &= ~found;
+    }
+}
 
 /* ---- one piece ---- */
 
@@ -36,8 +89,14 @@ static int ram_save_read(void *opaque)
     RamPiece *p = opaque;
     enter_worker();
     const RamImageSave *s = p->streams->opaque;
-    memset(p->data, 0, sizeof(p->data));
-    memset(p->zero, 0, sizeof(p->zero));
+    if (p->streams->wanted != NULL) {
+        uint64_t blank[RAM_PIECE_WORDS];
+        int ret = ram_save_find_blank(s, p->block, p->offset, p->pages, blank);
+        if (ret != 0) {
+            return ret;
+        }
+        ram_save_sort_blank(p, blank);
+    }
     for (uint32_t first, end = 0; ram_piece_next_run(p, p->wanted, &first, &end);) {
         size_t at = (size_t)first * GUEST_RAM_PAGE, size = (size_t)(end - first) * GUEST_RAM_PAGE;
         int ret = s->in_place != NULL
@@ -51,13 +110,16 @@ static int ram_save_read(void *opaque)
     return 0;
 }
 
-/* Fills in the wanted pages. Their number. */
+/* Fills in the wanted pages, and sorts those that are known to be blank. Their number with these. */
 static uint64_t ram_save_want(RamPiece *p)
 {
     const RamPages *from = p->streams->wanted;
     uint64_t first = p->offset / GUEST_RAM_PAGE / 64, count = 0;
+    memset(p->data, 0, sizeof(p->data));
+    memset(p->zero, 0, sizeof(p->zero));
     if (from == NULL) {
         memset(p->wanted, 0xff, sizeof(p->wanted));
+        ram_save_sort_blank(p, p->streams->blank.maps[p->block] + first);
         return p->pages;
     }
     memset(p->wanted, 0, sizeof(p->wanted));
@@ -106,7 +168,9 @@ static coroutine_fn int ram_save_piece(RamPiece *p)
     if (wanted == 0) {
         return 0;
     }
-    int ret = co_run_in_worker(ram_save_read, p);
+    uint32_t first, end = 0;
+    int ret =
+        ram_piece_next_run(p, p->wanted, &first, &end) ? co_run_in_worker(ram_save_read, p) : 0;
     ret = ret != 0 ? ret : ram_piece_co_runs(p, p->zero, ram_save_zeroes);
     ret = ret != 0 ? ret : ram_piece_co_runs(p, p->data, ram_save_data);
     s->done += wanted * GUEST_RAM_PAGE;
@@ -154,11 +218,24 @@ int ram_image_co_begin(RamImageSave *s, RamImage *image)
     return ret != 0 ? ret : ram_save_header(s, NULL);
 }
 
+static coroutine_fn RUNS_IN_IOTHREAD int ram_save_all(RamImageSave *s)
+{
+    RamStreams *streams = s->streams;
+    int ret = 0;
+    for (unsigned i = 0; i < streams->image->count && ret == 0; i++) {
+        ret = ram_pages_add(&streams->blank, i, streams->image->blocks[i].size);
+    }
+    ret = ret != 0 ? ret : co_run_in_worker(ram_save_find_all_blank, s);
+    ret = ret != 0 ? ret : ram_streams_co_run(streams);
+    ram_pages_free(&streams->blank);
+    return ret;
+}
+
 int ram_image_co_pass(RamImageSave *s, const RamPages *pages)
 {
     s->streams->wanted = pages;
     s->streams->hurry = pages == NULL && s->urgent != NULL ? s : NULL;
-    return ram_streams_co_run(s->streams);
+    return pages == NULL ? ram_save_all(s) : ram_streams_co_run(s->streams);
 }
 
 int ram_image_co_end(RamImageSave *s, RamImage *image, int ret)

@@ -7,7 +7,10 @@
 #include <string.h>
 #include <sys/mman.h>
 #include "migration/ram/capture_fork.h"
+#include "migration/ram/ram_blank.h"
 #include "migration/ram/ram_image.h"
+
+#define POINT_STEP (UINT64_C(8) << 20) /* bytes that are looked at with one call */
 
 struct RamPoint {
     const GuestRam *ram;
@@ -22,7 +25,21 @@ static bool point_page_is_zero(const uint8_t *page)
     return page[0] == 0 && memcmp(page, page + 1, GUEST_RAM_PAGE - 1) == 0;
 }
 
-static bool point_copy_block(RamPoint *p, unsigned i, GError **error)
+/* Those that were never touched are not read, which would give them memory. */
+static RUNS_IN_WORKER void point_copy_pages(const RamBlock *b, uint8_t *copy, uint64_t first,
+                                            uint64_t pages)
+{
+    uint64_t blank[POINT_STEP / GUEST_RAM_PAGE / 64];
+    ram_blank_find(b, 0, first, pages, blank);
+    for (uint64_t i = 0; i < pages; i++) {
+        uint64_t at = (first + i) * GUEST_RAM_PAGE;
+        if (!ram_map_test(blank, i) && !point_page_is_zero(b->host + at)) {
+            memcpy(copy + at, b->host + at, GUEST_RAM_PAGE);
+        }
+    }
+}
+
+static RUNS_IN_WORKER bool point_copy_block(RamPoint *p, unsigned i, GError **error)
 {
     const RamBlock *b = &p->ram->blocks[i];
     uint8_t *copy = mmap(NULL, b->size, PROT_READ | PROT_WRITE,
@@ -34,15 +51,14 @@ static bool point_copy_block(RamPoint *p, unsigned i, GError **error)
         return false;
     }
     p->copies[i] = copy;
-    for (uint64_t at = 0; at < b->size; at += GUEST_RAM_PAGE) {
-        if (!point_page_is_zero(b->host + at)) {
-            memcpy(copy + at, b->host + at, GUEST_RAM_PAGE);
-        }
+    for (uint64_t at = 0; at < b->size; at += POINT_STEP) {
+        point_copy_pages(b, copy, at / GUEST_RAM_PAGE,
+                         MIN(b->size - at, POINT_STEP) / GUEST_RAM_PAGE);
     }
     return true;
 }
 
-static bool point_copy_all(RamPoint *p, GError **error)
+static RUNS_IN_WORKER bool point_copy_all(RamPoint *p, GError **error)
 {
     for (unsigned i = 0; i < p->ram->count; i++) {
         if (!point_copy_block(p, i, error)) {

@@ -5,7 +5,7 @@
  *
  * Private memory is copied on write (capture_fork.h): the copy costs memory for pages that change after the point,
  * once. Where there is no such copy (memory that is shared, a memfd; a filter of system calls), all of RAM is copied
- * at once, except pages of zeroes. So the copy takes at most as much memory as RAM has.
+ * at once, except pages of zeroes; those that were never touched are not even read. So the copy takes at most as much memory as RAM has.
  *
  * The caller knows which pages have changed: it logs dirty memory from the point on. It is called while the VM is
  * stopped.

@@ -22,6 +22,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include "migration/ram/ram_pagemap.h"
 #include "vmm/sandbox/sandbox_int.h"
 
 #define SPAWNER (1u << THREAD_NONE)
@@ -172,6 +173,7 @@ const SandboxRow sandbox_rows[] = {
     WHEN(ioctl, MAIN | VCPU | IOTHREAD, "interrupts and doorbells of a device that starts",
          IS_LONG(1, KVM_SIGNAL_MSI, KVM_IRQ_LINE, KVM_IRQFD, KVM_IOEVENTFD, KVM_SET_GSI_ROUTING,
                  KVM_CHECK_EXTENSION)),
+    WHEN(ioctl, WORKER, "a save: which memory was never touched", IS_LONG(1, RAM_PAGEMAP_SCAN)),
     WHEN(ioctl, WORKER, "the PIT, at the guest's first access",
          IS_LONG(1, KVM_CREATE_PIT2, KVM_GET_PIT2, KVM_REINJECT_CONTROL)),
     WHEN(ioctl, VCPU, "that access", IS_LONG(1, KVM_GET_PIT2, KVM_SET_PIT2)),
@@ -245,6 +247,7 @@ const SandboxRow sandbox_rows[] = {
     CALL(symlink, MAIN | WORKER, "the name of a pseudo-terminal"),
     CALL(symlinkat, MAIN | WORKER, "the name of a pseudo-terminal"),
     CALL(memfd_create, MAIN | WORKER, "added guest memory"),
+    CALL(mincore, WORKER, "a save: which shared memory was never touched"),
     CALL(mbind, WORKER, "added guest memory"),
     WHEN(ioctl, WORKER | IOTHREAD | MAIN, "disks that are block devices",
          IS_LONG(1, BLKDISCARD, BLKZEROOUT, BLKSSZGET, BLKPBSZGET, BLKGETSIZE64)),

@@ -210,6 +210,13 @@ int frozen_ram_read(const FrozenRam *f, unsigned block, uint64_t offset, void *b
                          : capture_fork_read(f->fork, block, offset, buf, len);
 }
 
+int frozen_ram_blank(const FrozenRam *f, unsigned block, uint64_t offset, uint64_t pages,
+                     uint64_t *bits)
+{
+    return f->wp != NULL ? capture_wp_blank(f->wp, block, offset, pages, bits)
+                         : capture_fork_blank(f->fork, block, offset, pages, bits);
+}
+
 bool frozen_ram_urgent(const FrozenRam *f, unsigned *block, uint64_t *offset)
 {
     return f->wp != NULL && capture_wp_urgent(f->wp, block, offset);

@@ -55,6 +55,9 @@ bool frozen_ram_co_freeze(FrozenRam *f, const VmStopped *token, GError **error)
 /* Copies memory of the instant. 0 or -errno. FROZEN. */
 int frozen_ram_read(const FrozenRam *f, unsigned block, uint64_t offset, void *buf, size_t len)
     RUNS_IN_WORKER;
+/* RamImageSave.blank: which pages were zero at the instant, as far as that is known. FROZEN. */
+int frozen_ram_blank(const FrozenRam *f, unsigned block, uint64_t offset, uint64_t pages,
+                     uint64_t *bits) RUNS_IN_WORKER;
 /* RamImageSave.urgent. FROZEN. */
 bool frozen_ram_urgent(const FrozenRam *f, unsigned *block, uint64_t *offset) ANY_THREAD;
 /* Reads fail from now on, and the guest's writes cost nothing any more. Any state. */

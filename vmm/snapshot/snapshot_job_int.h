@@ -33,9 +33,11 @@ SnapshotOlder *snapshot_older_new(const char *tag) ANY_THREAD;
 void snapshot_older_free(SnapshotOlder *o) ANY_THREAD;
 /* Adds those that @n has now. */
 void snapshot_older_note(SnapshotOlder *o, BlockNode *n) RUNS_IN_MAIN;
-bool snapshot_older_has(const SnapshotOlder *o, const char *node, const char *id) ANY_THREAD;
 /* One that cannot be deleted remains, and the log says so. Takes the operation lock where it needs it. */
 void snapshot_older_co_delete(const SnapshotOlder *o, Vm *vm) coroutine_fn RUNS_IN_MAIN;
+/* Deletes a snapshot with the name in @node that is not among them: the save that has made it has failed. */
+void snapshot_older_co_delete_others(const SnapshotOlder *o, Vm *vm, const char *node)
+    coroutine_fn RUNS_IN_MAIN;
 
 /* Whether a snapshot-save is under way, which may have yet to read what memory was. */
 bool snapshot_save_is_running(void) RUNS_IN_MAIN;

@@ -45,7 +45,7 @@ void snapshot_older_note(SnapshotOlder *o, BlockNode *n)
     }
 }
 
-bool snapshot_older_has(const SnapshotOlder *o, const char *node, const char *id)
+static bool older_has(const SnapshotOlder *o, const char *node, const char *id)
 {
     for (unsigned i = 0; i < o->list->len; i++) {
         const OlderSnapshot *s = &g_array_index(o->list, OlderSnapshot, i);
@@ -65,5 +65,25 @@ void snapshot_older_co_delete(const SnapshotOlder *o, Vm *vm)
             log_warn("snapshot-save: the older snapshot '%s' of '%s' remains: %s", o->tag, s->node,
                      error->message);
         }
+    }
+}
+
+void snapshot_older_co_delete_others(const SnapshotOlder *o, Vm *vm, const char *node)
+{
+    g_autofree char *id = NULL;
+    BlockNode *n = block_node_find(node);
+    const BlockImageInfo *info = n != NULL ? block_node_image_info(n) : NULL;
+    for (unsigned i = 0; info != NULL && i < info->snapshot_count && id == NULL; i++) {
+        const BlockSnapshotInfo *found = &info->snapshots[i];
+        if (strcmp(found->name, o->tag) == 0 && !older_has(o, node, found->id)) {
+            id = g_strdup(found->id);
+        }
+    }
+    g_autoptr(GError) error = NULL;
+    if (id != NULL && !snapshot_co_delete_one(vm, node, id, &error)) {
+        log_warn(
+            "snapshot-save: snapshot '%s' of '%s', which has no state of the machine, remains: "
+            "%s",
+            o->tag, node, error->message);
     }
 }

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 #include "hw/core/vm_clock.h"
+#include "migration/ram/ram_blank.h"
 #include "util/log.h"
 #include "vmm/snapshot/live_ram.h"
 #include "vmm/snapshot/machine_outside.h"
@@ -87,6 +88,24 @@ static int save_read(void *opaque, unsigned block, uint64_t offset, void *buf, s
     return 0;
 }
 
+/* A RamImageBlankFn. What is not read makes progress, too. */
+static int save_blank(void *opaque, unsigned block, uint64_t offset, uint64_t pages, uint64_t *bits)
+{
+    enter_worker();
+    const SnapshotSave *s = opaque;
+    int ret = 0;
+    if (s->is_frozen) {
+        ret = frozen_ram_blank(&s->frozen, block, offset, pages, bits);
+    } else {
+        ram_blank_find(&s->common.vm->machine.ram.blocks[block], 0, offset / GUEST_RAM_PAGE, pages,
+                       bits);
+    }
+    if (s->is_frozen || s->live.passes <= 1) {
+        job_progress_add(s->job, ram_blank_count(bits, pages) * GUEST_RAM_PAGE);
+    }
+    return ret;
+}
+
 static bool save_urgent(void *opaque, unsigned *block, uint64_t *offset)
 {
     const SnapshotSave *s = opaque;
@@ -105,7 +124,7 @@ static coroutine_fn RUNS_IN_MAIN bool save_open_target(SnapshotSave *s, GError *
     if (s->target == NULL) {
         return false;
     }
-    state_target_set_source(s->target, save_read, s);
+    state_target_set_source(s->target, save_read, save_blank, s);
     state_target_set_urgent(s->target, save_urgent);
     s->live = (LiveRam){.vm = vm, .target = s->target};
     job_progress_set_total(s->job, state_target_pages(s->target) * GUEST_RAM_PAGE);
@@ -337,28 +356,6 @@ static coroutine_fn RUNS_IN_MAIN bool save_run_steps(SnapshotSave *s, GError **e
     return save_memory(s, error) && save_store(s, error);
 }
 
-/* Deletes the snapshots with the tag in @node that this save has made. */
-static coroutine_fn RUNS_IN_MAIN void save_delete_new(SnapshotSave *s, const char *node)
-{
-    g_autofree char *id = NULL;
-    BlockNode *n = block_node_find(node);
-    const BlockImageInfo *info = n != NULL ? block_node_image_info(n) : NULL;
-    for (unsigned i = 0; info != NULL && i < info->snapshot_count && id == NULL; i++) {
-        const BlockSnapshotInfo *found = &info->snapshots[i];
-        if (strcmp(found->name, s->common.tag) == 0 &&
-            !snapshot_older_has(s->older, node, found->id)) {
-            id = g_strdup(found->id);
-        }
-    }
-    g_autoptr(GError) error = NULL;
-    if (id != NULL && !snapshot_co_delete_one(s->common.vm, node, id, &error)) {
-        log_warn(
-            "snapshot-save: snapshot '%s' of '%s', which has no state of the machine, remains: "
-            "%s",
-            s->common.tag, node, error->message);
-    }
-}
-
 /* The tables have what they had before. Snapshots that were stored when a later one failed are deleted. */
 static coroutine_fn RUNS_IN_MAIN void save_undo(SnapshotSave *s)
 {
@@ -371,7 +368,7 @@ static coroutine_fn RUNS_IN_MAIN void save_undo(SnapshotSave *s)
         }
     }
     for (unsigned i = 0; i < g_strv_length(s->common.names) && s->storing; i++) {
-        save_delete_new(s, s->common.names[i]);
+        snapshot_older_co_delete_others(s->older, s->common.vm, s->common.names[i]);
     }
 }
 

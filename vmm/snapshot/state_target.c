@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <string.h>
 #include "block/file/file_new.h"
+#include "migration/ram/ram_blank.h"
 #include "migration/ram/ram_pages.h"
 #include "util/job/job.h"
 #include "util/log.h"
@@ -360,6 +361,16 @@ static int state_target_read_live(void *opaque, unsigned block, uint64_t offset,
     return 0;
 }
 
+/* A RamImageBlankFn. */
+static int state_target_blank_live(void *opaque, unsigned block, uint64_t offset, uint64_t pages,
+                                   uint64_t *bits)
+{
+    enter_worker();
+    const StateTarget *t = opaque;
+    ram_blank_find(&t->ram->blocks[block], 0, offset / GUEST_RAM_PAGE, pages, bits);
+    return 0;
+}
+
 /* Takes @thread, also on failure. */
 static RUNS_IN_MAIN StateTarget *state_target_make(const char *name, IoThread *thread,
                                                    const GuestRam *ram, AioContext *ctx,
@@ -379,7 +390,7 @@ static RUNS_IN_MAIN StateTarget *state_target_make(const char *name, IoThread *t
         state_target_free(t);
         return NULL;
     }
-    state_target_set_source(t, state_target_read_live, t);
+    state_target_set_source(t, state_target_read_live, state_target_blank_live, t);
     co_queue_init(&t->begin);
     co_queue_init(&t->end);
     co_start(ctx, state_target_run, t);
@@ -423,11 +434,13 @@ StateTarget *state_target_new_on(BlockNode *node, const char *name, const GuestR
     return t;
 }
 
-void state_target_set_source(StateTarget *t, RamImageReadFn *read, void *opaque)
+void state_target_set_source(StateTarget *t, RamImageReadFn *read, RamImageBlankFn *blank,
+                             void *opaque)
 {
     g_assert(t->step == NULL);
     t->save.in_place = NULL;
     t->save.read = read;
+    t->save.blank = blank;
     t->save.opaque = opaque;
 }
 

@@ -37,8 +37,10 @@ void state_target_keep_cached(StateTarget *t) RUNS_IN_MAIN;
  * state_target_co_leave() waits as long as the node's requests last: its user holds no lock then. */
 StateTarget *state_target_new_on(BlockNode *node, const char *name, const GuestRam *ram,
                                  AioContext *ctx, GError **error) coroutine_fn RUNS_IN_MAIN;
-/* What passes copy to a buffer and write, instead of guest memory as it is. While there is no step. */
-void state_target_set_source(StateTarget *t, RamImageReadFn *read, void *opaque) RUNS_IN_MAIN;
+/* What passes copy to a buffer and write, instead of guest memory as it is, and which pages of it need not be read (may be NULL). While
+ * there is no step. */
+void state_target_set_source(StateTarget *t, RamImageReadFn *read, RamImageBlankFn *blank,
+                             void *opaque) RUNS_IN_MAIN;
 /* The source's RamImageSave.urgent. */
 void state_target_set_urgent(StateTarget *t, bool (*urgent)(void *opaque, unsigned *block,
                                                             uint64_t *offset)) RUNS_IN_MAIN;

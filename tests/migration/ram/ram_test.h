@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Guest RAM of two blocks, of which the second is not a whole number of pieces, and images of it. */
+/* Guest RAM of two blocks, of which the second is not a whole number of pieces, and images of it. All pages are there
+ * (blank_rig.h has RAM with pages that are not). */
 #ifndef SKIFF_TESTS_MIGRATION_RAM_RAM_TEST_H
 #define SKIFF_TESTS_MIGRATION_RAM_RAM_TEST_H
 
@@ -20,7 +21,7 @@ typedef struct RamTest {
 static inline void ram_test_init(RamTest *t)
 {
     *t = (RamTest){.host = mmap(NULL, RAM_TEST_LOW + RAM_TEST_HIGH, PROT_READ | PROT_WRITE,
-                                MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)};
+                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0)};
     assert_true(t->host != MAP_FAILED);
     guest_ram_add(&t->ram,
                   &(RamBlock){.size = RAM_TEST_LOW, .host = t->host, .fd = -1, .name = "low"});
