@@ -7,6 +7,7 @@ import os
 import random
 import re
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -473,7 +474,20 @@ def test_the_machine_may_be_reset_and_breakpoints_stay():
         assert g.pc() == ENTRY + 6
 
 
-def test_saves_and_rewinds_have_the_guests_own_bytes():
+def dumped(path, gpa):
+    """The byte at a guest address in an ELF core file."""
+    with open(path, "rb") as f:
+        core = f.read()
+    at, = struct.unpack_from("<Q", core, 32)
+    size, count = struct.unpack_from("<HH", core, 54)
+    for i in range(count):
+        kind, _, offset, _, start, length = struct.unpack_from("<IIQQQQ", core, at + i * size)
+        if kind == 1 and start <= gpa < start + length:
+            return core[offset + gpa - start]
+    raise AssertionError(f"{gpa:#x} is not in the dump")
+
+
+def test_saves_dumps_and_rewinds_have_the_guests_own_bytes():
     def shows(g, what):
         said = g.monitor("xp /1xb 0x1f00002")
         assert re.search("0x(%s)\\s*$" % what, said), said
@@ -498,6 +512,10 @@ def test_saves_and_rewinds_have_the_guests_own_bytes():
             client = other.gdb()
             other.wait(lambda: "0x5a" in client.monitor("xp /1xb 0x1f00010"), "the memory of the file")
             shows(client, "00")
+        core = os.path.join(m.work.name, "core")
+        assert g.monitor(f"dump-guest-memory {core} 0x1f00000 0x1000").strip() == ""
+        assert dumped(core, 0x1f00010) == 0x5a and dumped(core, 0x1f00002) == 0
+        shows(g, broken)
         assert g.monitor("x-rewind-point") == ""
         shows(g, broken)
         g.expect("z0,1f00002,1", "OK")

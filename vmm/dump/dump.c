@@ -220,7 +220,9 @@ static coroutine_fn RUNS_IN_MAIN bool dump_co_write_stopped(Vm *vm)
     VmStopped *token = co_vm_stop(rs, STOP_PAUSED);
     dump_co_read_registers(vm);
     dump_find_guest_note(vm);
+    VM_ANNOUNCE(vm, memory_used, true);
     int ret = co_run_in_worker(dump_write_in_worker, &dump);
+    VM_ANNOUNCE(vm, memory_used, false);
     g_clear_pointer(&dump.notes, g_byte_array_unref);
     g_clear_pointer(&dump.registers, g_array_unref);
     vm_stopped_put(rs, token);

@@ -33,7 +33,7 @@ bool gdb_software_insert(GdbBreakpoints *b, uint64_t gpa, GError **error)
     }
     g_array_append_val(b->software, added);
     b->debug.software = b->abilities.instruction;
-    return guest_physical_write(&b->vm->machine.ram, gpa, &b->instruction, 1, error);
+    return b->lifted || guest_physical_write(&b->vm->machine.ram, gpa, &b->instruction, 1, error);
 }
 
 /* Restores the guest's byte only if the break instruction is still there: the guest may have loaded
@@ -350,6 +350,7 @@ static bool gdb_software_swap(GdbBreakpoints *b, const GdbSoftware *s, uint8_t f
 void gdb_breakpoints_lift(GdbBreakpoints *b)
 {
     rank_mutex_lock(&b->lock);
+    b->lifted = true; /* also those that come meanwhile */
     for (unsigned i = 0; i < b->software->len; i++) {
         const GdbSoftware *s = &g_array_index(b->software, GdbSoftware, i);
         gdb_software_swap(b, s, b->instruction, s->own);
@@ -374,6 +375,7 @@ static RUNS_IN_MAIN bool gdb_breakpoint_is_gone(GdbBreakpoints *b, const GdbBrea
 void gdb_breakpoints_plant(GdbBreakpoints *b)
 {
     rank_mutex_lock(&b->lock);
+    b->lifted = false;
     for (unsigned i = 0; i < b->software->len; i++) {
         const GdbSoftware *s = &g_array_index(b->software, GdbSoftware, i);
         gdb_software_swap(b, s, s->own, b->instruction);
@@ -463,7 +465,7 @@ bool gdb_breakpoints_write(GdbBreakpoints *b, uint64_t gpa, const uint8_t *bytes
         GdbSoftware *s = &g_array_index(b->software, GdbSoftware, i);
         if (s->gpa >= gpa && s->gpa - gpa < size) {
             s->own = copy[s->gpa - gpa];
-            copy[s->gpa - gpa] = b->instruction;
+            copy[s->gpa - gpa] = b->lifted ? s->own : b->instruction;
         }
     }
     bool ok = guest_physical_write(&b->vm->machine.ram, gpa, copy, size, error);

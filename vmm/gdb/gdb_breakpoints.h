@@ -101,9 +101,10 @@ typedef struct GdbBreakpoints {
     _Atomic bool blocks_interrupts; /* while a vCPU steps */
     GArray *set;                    /* main: GdbBreakpoint */
     RankMutex lock;
-    GArray *software;                                  /* lock: GdbSoftware */
-    GArray *stepped;                                   /* lock: GdbStepped */
-    ArchDebug debug;                                   /* lock: what all vCPUs report */
+    GArray *software; /* lock: GdbSoftware */
+    GArray *stepped;  /* lock: GdbStepped */
+    bool lifted;      /* lock: from lift to plant no break instruction is written */
+    ArchDebug debug;  /* lock: what all vCPUs report */
     GdbBreakpointType slot_types[ARCH_HW_BREAKPOINTS]; /* lock */
     GdbVcpu *vcpus;
 } GdbBreakpoints;
