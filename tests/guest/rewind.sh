@@ -299,6 +299,10 @@ def goes_on():
         return all(n > b for n, b in zip(now, before))
     wait_until(grew)
 
+def run_on():
+    goes_on()
+    vm.cmd("stop")
+
 def flash():
     vm.cmd("pmemsave", val=(4 << 30) - rom - (64 << 10), size=64 << 10, filename=work + "/flash")
     return open(work + "/flash", "rb").read()
@@ -309,15 +313,18 @@ for point in range(2):
     vm.cmd("x-rewind-point")
     then = flash()
     vm.cmd("cont")
-    changed = 0
     for round in range(rounds(5, 20, 200)):
-        goes_on()
-        vm.cmd("stop")
-        changed += flash() != then
+        run_on()
+        for _ in range(100):  # a program can leave a byte as it is, and is the same after each rewind
+            if flash() != then:
+                break
+            vm.cmd("cont")
+            run_on()
+        else:
+            assert False, "the flash does not change"
         vm.cmd("x-rewind")
         assert flash() == then, "round %d" % round
         vm.cmd("cont")
-    assert changed > 0
     goes_on()
     vm.cmd("x-rewind-end")
     goes_on()
