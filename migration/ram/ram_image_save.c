@@ -58,6 +58,26 @@ static void ram_save_sort_blank(RamPiece *p, const uint64_t *blank)
     }
 }
 
+/* Looks at the pages around those that a pass over some pages wants: the VM may be stopped meanwhile. 0 or -errno. */
+static RUNS_IN_WORKER int ram_save_look(RamPiece *p)
+{
+    uint64_t blank[RAM_PIECE_WORDS] = {0};
+    unsigned first = 0, end = RAM_PIECE_WORDS;
+    while (p->wanted[first] == 0) {
+        first++;
+    }
+    while (p->wanted[end - 1] == 0) {
+        end--;
+    }
+    uint64_t pages = MIN(end * 64, p->pages) - first * 64;
+    uint64_t offset = p->offset + (uint64_t)first * 64 * GUEST_RAM_PAGE;
+    int ret = ram_save_find_blank(p->streams->opaque, p->block, offset, pages, blank + first);
+    if (ret == 0) {
+        ram_save_sort_blank(p, blank);
+    }
+    return ret;
+}
+
 /* ---- one piece ---- */
 
 /* The piece as it is written. */
@@ -89,13 +109,9 @@ static int ram_save_read(void *opaque)
     RamPiece *p = opaque;
     enter_worker();
     const RamImageSave *s = p->streams->opaque;
-    if (p->streams->wanted != NULL) {
-        uint64_t blank[RAM_PIECE_WORDS];
-        int ret = ram_save_find_blank(s, p->block, p->offset, p->pages, blank);
-        if (ret != 0) {
-            return ret;
-        }
-        ram_save_sort_blank(p, blank);
+    int found = p->streams->wanted != NULL ? ram_save_look(p) : 0;
+    if (found != 0) {
+        return found;
     }
     for (uint32_t first, end = 0; ram_piece_next_run(p, p->wanted, &first, &end);) {
         size_t at = (size_t)first * GUEST_RAM_PAGE, size = (size_t)(end - first) * GUEST_RAM_PAGE;
