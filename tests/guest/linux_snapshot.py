@@ -156,11 +156,11 @@ class Host(threading.Thread):
         wait_until(lambda: len(self.samples) >= wanted, "clock-peer has not answered", check)
 
 
-def wait_until(condition, what, check=lambda: None):
+def wait_until(condition, what, check=lambda: None, more=lambda: None):
     deadline = time.monotonic() + PATIENCE
     while not condition():
         check()
-        assert time.monotonic() < deadline, what
+        assert time.monotonic() < deadline, (what, more())
         time.sleep(0.2)
 
 
@@ -234,11 +234,11 @@ class Machine:
         assert self.process.poll() is None and not re.search(b"[Ww]arning|[Aa]ssert|guest error|needs a reset", log), \
             (self.process.returncode, log)
         complaint = COMPLAINTS.search(self.said())
-        assert not complaint, self.said()[-3000:].decode(errors="replace")
+        assert not complaint, (complaint.group(), self.said()[-3000:].decode(errors="replace"))
 
     def wait_said(self, word, times=1):
         wait_until(lambda: len(re.findall(b"^== " + word.encode(), self.said()[self.said_before:], re.M)) >= times,
-                   "the guest has not said '%s'" % word, self.check)
+                   "the guest has not said '%s'" % word, self.check, lambda: self.said()[-2000:].decode(errors="replace"))
 
     def last(self, word):
         return int(re.findall(b"^== " + word.encode() + rb" (\d+)\r?\n", self.said(), re.M)[-1])
