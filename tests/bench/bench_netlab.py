@@ -108,6 +108,8 @@ def measure_linux(peer, backend):
         time.sleep(IDLE_S)
         idle = (switches(process.pid) - before) / IDLE_S
         return dict(zip(TCP, (max(to_guest), max(from_guest), idle)))
+    except TimeoutError as error:
+        raise SystemExit(f"bench: {command[0]}, {backend}: the guest's TCP stands still") from error
     finally:
         process.kill()
         process.wait()
