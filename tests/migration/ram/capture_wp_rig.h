@@ -3,10 +3,8 @@
 #ifndef SKIFF_TESTS_MIGRATION_RAM_CAPTURE_WP_RIG_H
 #define SKIFF_TESTS_MIGRATION_RAM_CAPTURE_WP_RIG_H
 
-#include <fcntl.h>
 #include <stdio.h>
-#include <sys/syscall.h>
-#include "migration/ram/capture_wp.h"
+#include "tests/migration/ram/capture_steps.h"
 #include "tests/migration/ram/ram_writers.h"
 
 #define PAGES WRITER_PAGES
@@ -17,24 +15,9 @@ static bool shared; /* the memory of the next ram_new() */
 static inline void ram_new(RamTest *t)
 {
     ram_test_init(t);
-    if (!shared) {
-        return;
+    if (shared) {
+        ram_test_share(t);
     }
-    int fd = memfd_create("ram", MFD_CLOEXEC);
-    assert_int_equal(ftruncate(fd, RAM_TEST_LOW + RAM_TEST_HIGH), 0);
-    assert_ptr_equal(mmap(t->host, RAM_TEST_LOW + RAM_TEST_HIGH, PROT_READ | PROT_WRITE,
-                          MAP_SHARED | MAP_FIXED, fd, 0),
-                     t->host);
-    t->ram.blocks[0].fd = t->ram.blocks[1].fd = fd;
-    t->ram.blocks[1].fd_offset = RAM_TEST_LOW;
-}
-
-static inline void ram_clear(RamTest *t)
-{
-    if (t->ram.blocks[0].fd >= 0) {
-        close(t->ram.blocks[0].fd);
-    }
-    ram_test_clear(t);
 }
 
 static inline void write_page(const RamTest *t, uint64_t page, uint8_t value)
@@ -122,21 +105,9 @@ static inline coroutine_fn RUNS_IN_MAIN void expect_page(WpTest *w, uint64_t pag
 
 /* ---- the test program ---- */
 
-static inline bool is_permitted(void)
-{
-    int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
-    if (fd < 0) {
-        fd = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
-    }
-    if (fd >= 0) {
-        close(fd);
-    }
-    return fd >= 0;
-}
-
 /* Skipped where userfaultfd is not permitted. */
 #define wp_test_main(tests)                                                                        \
-    (is_permitted() ? block_test_main(tests)                                                       \
-                    : (printf("userfaultfd is not permitted to this user\n"), 77))
+    (capture_wp_is_permitted() ? block_test_main(tests)                                            \
+                               : (printf("userfaultfd is not permitted to this user\n"), 77))
 
 #endif

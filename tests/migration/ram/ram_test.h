@@ -5,6 +5,7 @@
 #define SKIFF_TESTS_MIGRATION_RAM_RAM_TEST_H
 
 #include <sys/mman.h>
+#include <unistd.h>
 #include "block/driver/fault.h"
 #include "block/driver/mem.h"
 #include "migration/ram/ram_image.h"
@@ -32,8 +33,23 @@ static inline void ram_test_init(RamTest *t)
                                        .name = "high"});
 }
 
+/* Puts a memfd in place of the memory, whose contents are lost. */
+static inline void ram_test_share(RamTest *t)
+{
+    int fd = memfd_create("ram", MFD_CLOEXEC);
+    assert_int_equal(ftruncate(fd, RAM_TEST_LOW + RAM_TEST_HIGH), 0);
+    assert_ptr_equal(mmap(t->host, RAM_TEST_LOW + RAM_TEST_HIGH, PROT_READ | PROT_WRITE,
+                          MAP_SHARED | MAP_FIXED, fd, 0),
+                     t->host);
+    t->ram.blocks[0].fd = t->ram.blocks[1].fd = fd;
+    t->ram.blocks[1].fd_offset = RAM_TEST_LOW;
+}
+
 static inline void ram_test_clear(RamTest *t)
 {
+    if (t->ram.blocks[0].fd >= 0) {
+        close(t->ram.blocks[0].fd);
+    }
     munmap(t->host, RAM_TEST_LOW + RAM_TEST_HIGH);
 }
 

@@ -4,61 +4,10 @@
  * nothing is populated; a page that is written between the look and its use is caught. */
 #include <poll.h>
 #include <signal.h>
-#include <sys/syscall.h>
-#include "migration/ram/capture_fork.h"
-#include "migration/ram/capture_wp.h"
 #include "tests/migration/ram/blank_rig.h"
+#include "tests/migration/ram/capture_steps.h"
 
 /* ---- captures ---- */
-
-typedef struct Capture {
-    const GuestRam *ram;
-    CaptureFork *fork;
-    CaptureWp *wp;
-    CaptureWpConfig config;
-    GError *error;
-    unsigned looks, kill_at; /* the child is killed in this look */
-    uint64_t *bits;          /* of a look, at the second block */
-    uint64_t pages;
-} Capture;
-
-static int capture_begin_fork(void *opaque)
-{
-    Capture *c = opaque;
-    enter_worker();
-    c->fork = capture_fork_begin(c->ram, &c->error);
-    return c->fork != NULL ? 0 : -1;
-}
-
-static int capture_begin_wp(void *opaque)
-{
-    Capture *c = opaque;
-    enter_worker();
-    c->config.ram = c->ram;
-    c->wp = capture_wp_new(&c->config, &c->error);
-    return c->wp != NULL ? 0 : -1;
-}
-
-static int capture_arm(void *opaque)
-{
-    enter_worker();
-    return capture_wp_arm(((Capture *)opaque)->wp);
-}
-
-static int capture_freeze(void *opaque)
-{
-    enter_worker();
-    return capture_wp_freeze(((Capture *)opaque)->wp);
-}
-
-static int capture_free(void *opaque)
-{
-    const Capture *c = opaque;
-    enter_worker();
-    capture_fork_free(c->fork);
-    capture_wp_free(c->wp);
-    return 0;
-}
 
 static int capture_look(void *opaque)
 {
@@ -68,28 +17,11 @@ static int capture_look(void *opaque)
                            : capture_wp_blank(c->wp, 1, 0, c->pages, c->bits);
 }
 
-static coroutine_fn RUNS_IN_MAIN void capture_ok(Capture *c, int (*fn)(void *opaque))
-{
-    if (co_run_in_worker(fn, c) != 0) {
-        fail_msg("%s", c->error != NULL ? c->error->message : "a step of a capture has failed");
-    }
-}
-
 static coroutine_fn RUNS_IN_MAIN void capture_frozen_wp(Capture *c)
 {
     capture_ok(c, capture_begin_wp);
     capture_ok(c, capture_arm);
     capture_ok(c, capture_freeze);
-}
-
-static bool wp_is_permitted(void)
-{
-    int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
-    fd = fd >= 0 ? fd : open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
-    if (fd >= 0) {
-        close(fd);
-    }
-    return fd >= 0;
 }
 
 /* ---- whole saves ---- */
@@ -107,14 +39,14 @@ static coroutine_fn RUNS_IN_MAIN RamImageSave begin_save(Capture *c, Way way)
         capture_frozen_wp(c);
         return (RamImageSave){.read = capture_wp_read, .blank = capture_wp_blank, .opaque = c->wp};
     }
-    return (RamImageSave){.in_place = c->ram};
+    return (RamImageSave){.in_place = c->config.ram};
 }
 
 /* Twice: what the first image has where the second one has zeroes is gone from the file, too, and it may be one that is
  * known to have zeroes. */
 static coroutine_fn RUNS_IN_MAIN void save_and_load(bool shared, Way way)
 {
-    if (way == WRITE_PROTECTION && !wp_is_permitted()) {
+    if (way == WRITE_PROTECTION && !capture_wp_is_permitted()) {
         return;
     }
     for (unsigned round = 0; round < 2; round++) {
@@ -124,7 +56,7 @@ static coroutine_fn RUNS_IN_MAIN void save_and_load(bool shared, Way way)
         blank_touch_some(&t, 100 + round);
         for (unsigned again = 0; again < 2; again++) {
             uint64_t before = blank_populated(&t);
-            Capture c = {.ram = &t.ram};
+            Capture c = {.config.ram = &t.ram};
             RamImageSave how = begin_save(&c, way);
             how.target_is_zero = round == 1 && again == 0;
             assert_int_equal(blank_save(&t, blk, how), 0);
@@ -174,7 +106,7 @@ BLOCK_TEST(a_page_that_is_given_back_after_the_fork_is_in_the_image)
     blank_init(&t, false);
     blank_touch_some(&t, 1);
     blank_touch(&t, 5000, 9);
-    Capture c = {.ram = &t.ram};
+    Capture c = {.config.ram = &t.ram};
     RamImageSave how = begin_save(&c, FORK);
     blank_discard(&t, 5000, 1);
     blank_write(&t, 6000, 10); /* not there at the instant, unless it is among the random ones */
@@ -205,7 +137,7 @@ BLOCK_TEST(a_look_at_a_child_that_has_ended_meanwhile_counts_for_nothing)
     BlankRam t;
     blank_init(&t, false);
     blank_touch_some(&t, 1);
-    Capture c = {.ram = &t.ram, .kill_at = 1};
+    Capture c = {.config.ram = &t.ram, .kill_at = 1};
     RamImageSave how = begin_save(&c, FORK);
     sched_point_hook("capture_fork.blank", kill_child, &c);
     BlockBackend *blk = test_blk("d", BLANK_DISK, true);
@@ -222,7 +154,7 @@ BLOCK_TEST(a_child_that_has_ended_is_found_without_a_page_to_read)
 {
     BlankRam t;
     blank_init(&t, false);
-    Capture c = {.ram = &t.ram, .kill_at = 3};
+    Capture c = {.config.ram = &t.ram, .kill_at = 3};
     RamImageSave how = begin_save(&c, FORK);
     BlockBackend *blk = test_blk("d", BLANK_DISK, true);
     assert_int_equal(blank_save(&t, blk, how), 0);
@@ -280,13 +212,13 @@ static void touch_after_look(void *arg, const void *object)
 /* The thread has found that the page is not there, and has not gone on yet. The writer waits, or has written by then. */
 BLOCK_TEST(a_page_that_is_written_between_the_look_and_the_instant_is_in_the_image)
 {
-    if (!wp_is_permitted()) {
+    if (!capture_wp_is_permitted()) {
         return;
     }
     BlankRam t;
     blank_init(&t, false);
     blank_touch_some(&t, 1);
-    Capture c = {.ram = &t.ram};
+    Capture c = {.config.ram = &t.ram};
     Toucher w = {.t = &t, .page = BLANK_HIGH_FIRST + 3000};
     assert_int_equal(t.seeds[w.page], 0);
     capture_ok(&c, capture_begin_wp);
@@ -317,7 +249,7 @@ static void write_late(void *arg, const void *object)
 
 static coroutine_fn RUNS_IN_MAIN void write_after_the_instant(bool shared)
 {
-    if (!wp_is_permitted()) {
+    if (!capture_wp_is_permitted()) {
         return;
     }
     BlankRam t;
@@ -327,7 +259,7 @@ static coroutine_fn RUNS_IN_MAIN void write_after_the_instant(bool shared)
         blank_discard(&t, page, 1);
         t.seeds[page] = 0;
     }
-    Capture c = {.ram = &t.ram};
+    Capture c = {.config.ram = &t.ram};
     RamImageSave how = begin_save(&c, WRITE_PROTECTION);
     blank_write(&t, 3, 30); /* before the look, of a page that is not there and of one that is */
     blank_write(&t, BLANK_HIGH_FIRST, 30);
@@ -358,13 +290,13 @@ BLOCK_TEST(shared_pages_that_are_written_after_the_instant_are_zero_in_the_image
 /* A read that was begun without a look gives the bytes of the instant, too. */
 BLOCK_TEST(an_empty_page_can_be_read)
 {
-    if (!wp_is_permitted()) {
+    if (!capture_wp_is_permitted()) {
         return;
     }
     BlankRam t;
     blank_init(&t, false);
     blank_touch_some(&t, 1);
-    Capture c = {.ram = &t.ram};
+    Capture c = {.config.ram = &t.ram};
     RamImageSave how = begin_save(&c, WRITE_PROTECTION);
     how.blank = NULL;
     for (uint64_t page = 1; page < BLANK_PAGES; page += 97) {
@@ -381,7 +313,7 @@ BLOCK_TEST(an_empty_page_can_be_read)
 /* Not even page tables: neither memory nor a marker, but in short gaps between pages that are there. */
 BLOCK_TEST(private_memory_that_was_never_touched_takes_no_protection)
 {
-    if (!wp_is_permitted()) {
+    if (!capture_wp_is_permitted()) {
         return;
     }
     BlankRam t;
@@ -390,7 +322,7 @@ BLOCK_TEST(private_memory_that_was_never_touched_takes_no_protection)
     blank_touch(&t, 100, 1);
     blank_touch(&t, 110, 1);
     blank_touch(&t, 10000, 1);
-    Capture c = {.ram = &t.ram};
+    Capture c = {.config.ram = &t.ram};
     begin_save(&c, WRITE_PROTECTION);
     int fd = ram_pagemap_open(0);
     assert_int_equal(ram_pagemap_find_empty(fd, t.host, BLANK_PAGES, false, bits), 0);
@@ -416,15 +348,15 @@ static void brake_set(void *opaque, bool on)
 /* Bytes of zeroes that are held for what is not wanted are dropped, and the guest goes on. */
 BLOCK_TEST(a_look_drops_what_is_held_for_blank_pages)
 {
-    if (!wp_is_permitted()) {
+    if (!capture_wp_is_permitted()) {
         return;
     }
     BlankRam t;
     Brake brake = {0};
     blank_init(&t, true);
-    Capture c = {.ram = &t.ram,
-                 .config = {.bound = 64 * 4096, .brake = brake_set, .opaque = &brake},
-                 .pages = BLANK_PAGES - BLANK_HIGH_FIRST};
+    Capture c = {
+        .config = {.ram = &t.ram, .bound = 64 * 4096, .brake = brake_set, .opaque = &brake},
+        .pages = BLANK_PAGES - BLANK_HIGH_FIRST};
     c.bits = g_new0(uint64_t, BLANK_PAGES / 64 + 1);
     capture_frozen_wp(&c);
     /* They are holes of the file again, though they were written: as if the look had come before the writes. */
@@ -462,7 +394,7 @@ int main(void)
         cmocka_unit_test(private_memory_that_was_never_touched_takes_no_protection),
         cmocka_unit_test(a_look_drops_what_is_held_for_blank_pages),
     };
-    if (!wp_is_permitted()) {
+    if (!capture_wp_is_permitted()) {
         printf("userfaultfd is not permitted to this user: without its tests\n");
     }
     return block_test_main(tests);

@@ -1,60 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* timeout: 300 */
 /* Threads write memory for the first time while it is captured: each image is of one instant, whatever was there then. */
-#include <fcntl.h>
-#include <sys/syscall.h>
-#include "migration/ram/capture_fork.h"
-#include "migration/ram/capture_wp.h"
 #include "migration/ram/ram_blank.h"
+#include "tests/migration/ram/capture_steps.h"
 #include "tests/migration/ram/ram_writers.h"
 #include "util/loop/sched_point.h"
 
 #define ROUNDS 25u
-
-typedef struct Capture {
-    CaptureWpConfig config;
-    CaptureFork *fork;
-    CaptureWp *wp;
-    GError *error;
-} Capture;
-
-static int begin_fork(void *opaque)
-{
-    Capture *c = opaque;
-    enter_worker();
-    c->fork = capture_fork_begin(c->config.ram, &c->error);
-    return c->fork != NULL ? 0 : -1;
-}
-
-static int begin_wp(void *opaque)
-{
-    Capture *c = opaque;
-    enter_worker();
-    c->wp = capture_wp_new(&c->config, &c->error);
-    return c->wp != NULL ? capture_wp_arm(c->wp) : -1;
-}
-
-static int freeze_wp(void *opaque)
-{
-    enter_worker();
-    return capture_wp_freeze(((Capture *)opaque)->wp);
-}
-
-static int end_capture(void *opaque)
-{
-    const Capture *c = opaque;
-    enter_worker();
-    capture_fork_free(c->fork);
-    capture_wp_free(c->wp);
-    return 0;
-}
-
-static coroutine_fn RUNS_IN_MAIN void capture_ok(Capture *c, int (*fn)(void *opaque))
-{
-    if (co_run_in_worker(fn, c) != 0) {
-        fail_msg("%s", c->error != NULL ? c->error->message : "a step of a capture has failed");
-    }
-}
 
 /* Memory of which every other page of each writer is there, all zero: writes that are lost show beside those that are not. */
 static void untouched_init(RamTest *t, bool shared)
@@ -62,27 +14,13 @@ static void untouched_init(RamTest *t, bool shared)
     ram_test_init(t);
     assert_int_equal(madvise(t->host, RAM_TEST_LOW + RAM_TEST_HIGH, MADV_DONTNEED), 0);
     if (shared) {
-        int fd = memfd_create("ram", MFD_CLOEXEC);
-        assert_int_equal(ftruncate(fd, RAM_TEST_LOW + RAM_TEST_HIGH), 0);
-        assert_ptr_equal(mmap(t->host, RAM_TEST_LOW + RAM_TEST_HIGH, PROT_READ | PROT_WRITE,
-                              MAP_SHARED | MAP_FIXED, fd, 0),
-                         t->host);
-        t->ram.blocks[0].fd = t->ram.blocks[1].fd = fd;
-        t->ram.blocks[1].fd_offset = RAM_TEST_LOW;
+        ram_test_share(t);
     }
     for (uint64_t page = 0; page < WRITER_PAGES; page++) {
         if (page / WRITERS % 2 == 0) {
             *(volatile uint8_t *)(t->host + page * 4096) = 0;
         }
     }
-}
-
-static void untouched_clear(RamTest *t)
-{
-    if (t->ram.blocks[0].fd >= 0) {
-        close(t->ram.blocks[0].fd);
-    }
-    ram_test_clear(t);
 }
 
 static unsigned looks;
@@ -111,14 +49,15 @@ static coroutine_fn RUNS_IN_MAIN void one_round(bool shared, bool fork, unsigned
     }
     if (!fork) {
         sched_point_hook("capture_wp.scan", begin_after_looks, t.host);
-        capture_ok(&c, begin_wp);
+        capture_ok(&c, capture_begin_wp);
+        capture_ok(&c, capture_arm);
         sched_point_reset();
     } else {
         writers_wait_for(round * 20);
     }
     assert_true(looks >= 2);
     writers_wait_parked();
-    capture_ok(&c, fork ? begin_fork : freeze_wp);
+    capture_ok(&c, fork ? capture_begin_fork : capture_freeze);
     writers_go_on();
     writers_wait_for(round * 40);
     assert_true(ram_image_plan(&image, &t.ram, NULL));
@@ -129,11 +68,11 @@ static coroutine_fn RUNS_IN_MAIN void one_round(bool shared, bool fork, unsigned
     co_call_in(test_home, ram_test_run, &s);
     test_event_wait(&s.done);
     assert_int_equal(s.ret, 0);
-    capture_ok(&c, end_capture);
+    capture_ok(&c, capture_free);
     writers_end();
     assert_null(ram_test_load(blk, &loaded));
     writers_check(loaded.host);
-    untouched_clear(&t);
+    ram_test_clear(&t);
     ram_test_clear(&loaded);
 }
 
@@ -146,16 +85,6 @@ static coroutine_fn RUNS_IN_MAIN void rounds(bool shared, bool fork)
     blk_co_free(blk);
 }
 
-static bool wp_is_permitted(void)
-{
-    int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
-    fd = fd >= 0 ? fd : open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
-    if (fd >= 0) {
-        close(fd);
-    }
-    return fd >= 0;
-}
-
 BLOCK_TEST(a_fork_while_private_memory_is_touched_for_the_first_time)
 {
     rounds(false, true);
@@ -163,14 +92,14 @@ BLOCK_TEST(a_fork_while_private_memory_is_touched_for_the_first_time)
 
 BLOCK_TEST(protection_while_private_memory_is_touched_for_the_first_time)
 {
-    if (wp_is_permitted()) {
+    if (capture_wp_is_permitted()) {
         rounds(false, false);
     }
 }
 
 BLOCK_TEST(protection_while_shared_memory_is_touched_for_the_first_time)
 {
-    if (wp_is_permitted()) {
+    if (capture_wp_is_permitted()) {
         rounds(true, false);
     }
 }
@@ -182,7 +111,7 @@ int main(void)
         cmocka_unit_test(protection_while_private_memory_is_touched_for_the_first_time),
         cmocka_unit_test(protection_while_shared_memory_is_touched_for_the_first_time),
     };
-    if (!wp_is_permitted()) {
+    if (!capture_wp_is_permitted()) {
         printf("userfaultfd is not permitted to this user: without its tests\n");
     }
     return block_test_main(tests);

@@ -47,7 +47,7 @@ static coroutine_fn RUNS_IN_MAIN void images_are_of_one_instant(void)
     }
     writers_end();
     blk_co_free(blk);
-    ram_clear(&t);
+    ram_test_clear(&t);
     ram_test_clear(&b);
 }
 
@@ -95,7 +95,7 @@ static coroutine_fn RUNS_IN_MAIN void pages_of_each_kind(void)
     assert_int_equal(wp_read(&w, 2, 1), -ESTALE);
     assert_int_equal(t.host[4096], 0x45);
     co_run_in_worker(wp_free, &w);
-    ram_clear(&t);
+    ram_test_clear(&t);
 }
 
 BLOCK_TEST(private_pages_are_those_of_the_instant)
@@ -128,7 +128,7 @@ BLOCK_TEST(what_the_kernel_writes_is_covered)
     co_run_in_worker(wp_free, &w);
     close(ends[0]);
     close(ends[1]);
-    ram_clear(&t);
+    ram_test_clear(&t);
 }
 
 /* ---- memory that is kept, refused, taken ---- */
@@ -162,7 +162,7 @@ BLOCK_TEST(pages_are_not_discarded_meanwhile)
     co_run_in_worker(wp_free, &w);
     assert_int_equal(co_run_in_worker(discard_run, &d), 0);
     assert_int_equal(t.host[6 * 4096], 0);
-    ram_clear(&t);
+    ram_test_clear(&t);
 }
 
 static int keepers(void *opaque)
@@ -199,7 +199,7 @@ BLOCK_TEST(what_cannot_be_protected_is_refused_with_the_reason)
     capture_forbid("it is a test");
     expect_refused(&t, "it is a test");
     capture_forbid(NULL);
-    ram_clear(&t);
+    ram_test_clear(&t);
 }
 
 int main(void)

@@ -62,7 +62,7 @@ BLOCK_TEST(writers_are_braked_at_the_bound_and_go_on_when_pages_are_read)
     assert_true(capture_wp_stats(w.c).brakes >= 1);
     co_run_in_worker(wp_free, &w);
     assert_false(brake.on);
-    ram_clear(&t);
+    ram_test_clear(&t);
 }
 
 static unsigned urgent_pieces;
@@ -108,7 +108,7 @@ BLOCK_TEST(pieces_that_are_held_are_wanted_first_and_read_once)
     assert_null(ram_test_load(blk, &loaded));
     assert_true(ram_test_equal(&loaded, &before));
     blk_co_free(blk);
-    ram_clear(&t);
+    ram_test_clear(&t);
     ram_test_clear(&before);
     ram_test_clear(&loaded);
 }
@@ -129,7 +129,7 @@ BLOCK_TEST(an_end_while_storage_hangs_lets_all_go)
     assert_null(capture_wp_failure(w.c));
     co_run_in_worker(wp_free, &w);
     writers_end();
-    ram_clear(&t);
+    ram_test_clear(&t);
 }
 
 /* Nothing is read: the guest is more than the snapshot. */
@@ -150,7 +150,7 @@ BLOCK_TEST(it_is_given_up_when_storage_takes_nothing_for_too_long)
     assert_non_null(strstr(capture_wp_failure(w.c), "storage takes nothing"));
     co_run_in_worker(wp_free, &w);
     writers_end();
-    ram_clear(&t);
+    ram_test_clear(&t);
 }
 
 /* ---- the end ---- */
@@ -194,7 +194,7 @@ BLOCK_TEST(an_end_during_a_read_makes_it_fail)
     assert_int_equal(r.ret, -ECANCELED);
     sched_point_reset();
     co_run_in_worker(wp_free, &r.w);
-    ram_clear(&t);
+    ram_test_clear(&t);
 }
 
 BLOCK_TEST(it_can_end_in_each_phase_and_the_next_one_works)
@@ -219,7 +219,7 @@ BLOCK_TEST(it_can_end_in_each_phase_and_the_next_one_works)
     write_page(&t, 4, 0x67);
     expect_page(&w, 4, 0x66);
     co_run_in_worker(wp_free, &w);
-    ram_clear(&t);
+    ram_test_clear(&t);
 }
 
 BLOCK_TEST(who_gives_it_up_says_why)
@@ -232,7 +232,7 @@ BLOCK_TEST(who_gives_it_up_says_why)
     assert_int_equal(wp_read(&w, 0, 1), -ECANCELED);
     assert_string_equal(capture_wp_failure(w.c), "another process has come");
     co_run_in_worker(wp_free, &w);
-    ram_clear(&t);
+    ram_test_clear(&t);
 }
 
 /* The kernel refuses the Nth change of protection, at any time: the writer goes on, reads fail. */
@@ -257,7 +257,7 @@ BLOCK_TEST(a_failure_of_the_kernel_lets_all_go)
         assert_int_equal(ret, -ENOMEM);
         assert_non_null(strstr(capture_wp_failure(w.c), "the kernel"));
         co_run_in_worker(wp_free, &w);
-        ram_clear(&t);
+        ram_test_clear(&t);
     }
 }
 

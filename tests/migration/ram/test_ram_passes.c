@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* An image in passes, of RAM that changes between and during them. */
-#include "tests/migration/ram/ram_test.h"
+#include "tests/migration/ram/ram_passes.h"
 
 #define DISK "fault,node-name=f,file.driver=mem,file.size=16M"
 #define PAGES ((RAM_TEST_LOW + RAM_TEST_HIGH) / GUEST_RAM_PAGE)
@@ -8,90 +8,28 @@
 typedef struct Passes {
     RamTest ram;
     BlockNode *node;
-    BlockBackend *blk;
-    RamImage image;
-    RamImageSave save;
-    RamPages pages;
-    bool dirty; /* the next pass is one over the dirty pages */
-    int (*step)(struct Passes *p);
-    int ret;
-    TestEvent done;
+    RamPasses run;
 } Passes;
-
-static coroutine_fn int passes_begin(Passes *p)
-{
-    enter_iothread(test_home);
-    return ram_image_co_begin(&p->save, &p->image);
-}
-
-static coroutine_fn int passes_pass(Passes *p)
-{
-    enter_iothread(test_home);
-    return ram_image_co_pass(&p->save, p->dirty ? &p->pages : NULL);
-}
-
-static coroutine_fn int passes_end(Passes *p)
-{
-    enter_iothread(test_home);
-    return ram_image_co_end(&p->save, &p->image, p->ret);
-}
-
-static void passes_run_step(void *opaque)
-{
-    Passes *p = opaque;
-    enter_coroutine();
-    p->ret = p->step(p);
-    test_event_set(&p->done);
-}
-
-static void passes_start(Passes *p, int (*step)(Passes *p))
-{
-    p->step = step;
-    p->done = (TestEvent){0};
-    co_start(test_home, passes_run_step, p);
-}
-
-static coroutine_fn RUNS_IN_MAIN int passes_step(Passes *p, int (*step)(Passes *p))
-{
-    passes_start(p, step);
-    test_event_wait(&p->done);
-    return p->ret;
-}
 
 static coroutine_fn RUNS_IN_MAIN void passes_init(Passes *p, bool zero_target)
 {
     ram_test_init(&p->ram);
     ram_test_fill(&p->ram, 1);
     p->node = test_node_add(DISK);
-    p->blk = blk_co_new("d", p->node, true, NULL);
-    assert_true(ram_image_plan(&p->image, &p->ram.ram, NULL));
-    p->save = (RamImageSave){.blk = p->blk,
-                             .offset = RAM_TEST_OFFSET,
-                             .read = ram_test_read,
-                             .opaque = &p->ram,
-                             .target_is_zero = zero_target};
-    for (unsigned i = 0; i < p->ram.ram.count; i++) {
-        assert_int_equal(ram_pages_add(&p->pages, i, p->ram.ram.blocks[i].size), 0);
-    }
-    assert_int_equal(passes_step(p, passes_begin), 0);
+    p->run.blk = blk_co_new("d", p->node, true, NULL);
+    p->run.save = (RamImageSave){.blk = p->run.blk,
+                                 .offset = RAM_TEST_OFFSET,
+                                 .read = ram_test_read,
+                                 .opaque = &p->ram,
+                                 .target_is_zero = zero_target};
+    passes_open(&p->run, &p->ram.ram);
 }
 
 static coroutine_fn RUNS_IN_MAIN void passes_clear(Passes *p)
 {
-    guest_ram_log_stop(&p->ram.ram);
-    guest_ram_log_free(&p->ram.ram);
-    ram_pages_free(&p->pages);
-    blk_co_free(p->blk);
+    passes_close(&p->run, &p->ram.ram);
     test_node_del("f");
     ram_test_clear(&p->ram);
-}
-
-/* Takes the dirty pages, of which there are @count, for the next pass. */
-static void passes_take(Passes *p, uint64_t count)
-{
-    ram_pages_clear(&p->pages, &p->ram.ram);
-    assert_int_equal(ram_pages_take_dirty(&p->pages, &p->ram.ram), count);
-    p->dirty = true;
 }
 
 /* @seed 0: zeroes. */
@@ -115,14 +53,14 @@ static coroutine_fn RUNS_IN_MAIN void passes_expect_image(Passes *p, const RamTe
     RamTest loaded;
     ram_test_init(&loaded);
     ram_test_fill(&loaded, 2);
-    assert_null(ram_test_load(p->blk, &loaded));
+    assert_null(ram_test_load(p->run.blk, &loaded));
     assert_true(ram_test_equal(&loaded, expected));
     ram_test_clear(&loaded);
-    for (unsigned i = 0; i < p->image.count; i++) { /* what is mapped from the file */
+    for (unsigned i = 0; i < p->run.image.count; i++) { /* what is mapped from the file */
         const RamBlock *b = &expected->ram.blocks[i];
         g_autofree uint8_t *data = g_malloc(b->size);
-        uint64_t at = RAM_TEST_OFFSET + p->image.blocks[i].data_offset;
-        assert_int_equal(test_io(p->blk, TEST_READ, at, b->size, data, 0), 0);
+        uint64_t at = RAM_TEST_OFFSET + p->run.image.blocks[i].data_offset;
+        assert_int_equal(test_io(p->run.blk, TEST_READ, at, b->size, data, 0), 0);
         assert_memory_equal(data, b->host, b->size);
     }
 }
@@ -133,23 +71,23 @@ static coroutine_fn RUNS_IN_MAIN void passes_check_changes(bool zero_target)
     Passes p = {0};
     passes_init(&p, zero_target);
     assert_true(guest_ram_log_start(&p.ram.ram, NULL));
-    assert_int_equal(passes_step(&p, passes_pass), 0);
-    uint64_t data = p.save.data;
+    assert_int_equal(passes_step(&p.run, passes_pass), 0);
+    uint64_t data = p.run.save.data;
     passes_set_page(&p, 1, 0, true);
     passes_set_page(&p, 2, 77, true);
     passes_set_page(&p, 4, 78, true);
     passes_set_page(&p, 5, 0, true);
     passes_set_page(&p, PAGES - 1, 79, true);
     passes_set_page(&p, RAM_TEST_LOW / GUEST_RAM_PAGE, 80, true);
-    passes_take(&p, 6);
-    assert_int_equal(passes_step(&p, passes_pass), 0);
-    assert_int_equal(p.save.data - data, 4 * GUEST_RAM_PAGE);
+    passes_take(&p.run, &p.ram.ram, 6);
+    assert_int_equal(passes_step(&p.run, passes_pass), 0);
+    assert_int_equal(p.run.save.data - data, 4 * GUEST_RAM_PAGE);
     passes_set_page(&p, 2, 0, true);
     passes_set_page(&p, 1, 81, true);
-    passes_take(&p, 2);
-    assert_int_equal(passes_step(&p, passes_pass), 0);
-    assert_int_equal(p.save.data - data, 5 * GUEST_RAM_PAGE);
-    assert_int_equal(passes_step(&p, passes_end), 0);
+    passes_take(&p.run, &p.ram.ram, 2);
+    assert_int_equal(passes_step(&p.run, passes_pass), 0);
+    assert_int_equal(p.run.save.data - data, 5 * GUEST_RAM_PAGE);
+    assert_int_equal(passes_step(&p.run, passes_end), 0);
     passes_expect_image(&p, &p.ram);
     passes_clear(&p);
 }
@@ -173,11 +111,11 @@ BLOCK_TEST(a_page_that_is_not_marked_stays_as_it_was)
     ram_test_fill(&before, 1);
     passes_init(&p, true);
     assert_true(guest_ram_log_start(&p.ram.ram, NULL));
-    assert_int_equal(passes_step(&p, passes_pass), 0);
+    assert_int_equal(passes_step(&p.run, passes_pass), 0);
     passes_set_page(&p, 1, 90, false);
-    passes_take(&p, 0);
-    assert_int_equal(passes_step(&p, passes_pass), 0);
-    assert_int_equal(passes_step(&p, passes_end), 0);
+    passes_take(&p.run, &p.ram.ram, 0);
+    assert_int_equal(passes_step(&p.run, passes_pass), 0);
+    assert_int_equal(passes_step(&p.run, passes_end), 0);
     passes_expect_image(&p, &before);
     ram_test_clear(&before);
     passes_clear(&p);
@@ -206,21 +144,21 @@ BLOCK_TEST(a_page_that_changes_during_its_write_comes_with_the_next_pass)
     Passes p = {0};
     passes_init(&p, true);
     assert_true(guest_ram_log_start(&p.ram.ram, NULL));
-    assert_int_equal(passes_step(&p, passes_pass), 0);
+    assert_int_equal(passes_step(&p.run, passes_pass), 0);
     passes_set_page(&p, 1, 91, true);
-    passes_take(&p, 1);
+    passes_take(&p.run, &p.ram.ram, 1);
     test_in_home(passes_hold, p.node);
-    passes_start(&p, passes_pass);
+    passes_start(&p.run, passes_pass);
     while (block_fault_held(p.node) == 0) {
         test_settle();
     }
     passes_set_page(&p, 1, 92, true);
     test_in_home(passes_release, p.node);
-    test_event_wait(&p.done);
-    assert_int_equal(p.ret, 0);
-    passes_take(&p, 1);
-    assert_int_equal(passes_step(&p, passes_pass), 0);
-    assert_int_equal(passes_step(&p, passes_end), 0);
+    test_event_wait(&p.run.done);
+    assert_int_equal(p.run.ret, 0);
+    passes_take(&p.run, &p.ram.ram, 1);
+    assert_int_equal(passes_step(&p.run, passes_pass), 0);
+    assert_int_equal(passes_step(&p.run, passes_end), 0);
     passes_expect_image(&p, &p.ram);
     passes_clear(&p);
 }
@@ -230,10 +168,10 @@ BLOCK_TEST(an_end_with_an_error_leaves_no_image)
     Passes p = {0};
     passes_init(&p, true);
     assert_true(guest_ram_log_start(&p.ram.ram, NULL));
-    assert_int_equal(passes_step(&p, passes_pass), 0);
-    p.ret = -EIO;
-    assert_int_equal(passes_step(&p, passes_end), -EIO);
-    g_autofree char *error = ram_test_load(p.blk, &p.ram);
+    assert_int_equal(passes_step(&p.run, passes_pass), 0);
+    p.run.ret = -EIO;
+    assert_int_equal(passes_step(&p.run, passes_end), -EIO);
+    g_autofree char *error = ram_test_load(p.run.blk, &p.ram);
     assert_non_null(strstr(error, "not completed"));
     passes_clear(&p);
 }
