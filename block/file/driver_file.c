@@ -76,8 +76,7 @@ static coroutine_fn RUNS_IN_MAIN bool file_co_open(BlockNode *n, GError **error)
     }
     FileOpen o = {.node = n};
     int ret;
-    if (!file_co_run_opener(file_open_work, &o, &ret)) {
-        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN, "'%s': " FILE_OPENER_BUSY, s->filename);
+    if (!file_co_run_opener(s->filename, file_open_work, &o, &ret, error)) {
         return false;
     }
     if (ret != 0) {

@@ -49,7 +49,7 @@ int file_co_make(const char *path, mode_t mode)
 {
     FileMake m = {.path = path, .mode = mode};
     int ret;
-    return file_co_run_opener(file_make_work, &m, &ret) ? ret : -EBUSY;
+    return file_co_run_opener(path, file_make_work, &m, &ret, NULL) ? ret : -EBUSY;
 }
 
 void file_co_remove(const char *path)
@@ -57,14 +57,18 @@ void file_co_remove(const char *path)
     file_co_run_opener_late(file_remove_work, (char *)(uintptr_t)path);
 }
 
-bool file_co_is_device(const char *path)
+static coroutine_fn bool file_co_ask(const char *path, int (*fn)(void *opaque))
 {
     int ret;
-    return file_co_run_opener(file_is_device_work, (char *)(uintptr_t)path, &ret) && ret != 0;
+    return file_co_run_opener(path, fn, (char *)(uintptr_t)path, &ret, NULL) && ret != 0;
+}
+
+bool file_co_is_device(const char *path)
+{
+    return file_co_ask(path, file_is_device_work);
 }
 
 bool file_co_is_private(const char *path)
 {
-    int ret;
-    return file_co_run_opener(file_is_private_work, (char *)(uintptr_t)path, &ret) && ret != 0;
+    return file_co_ask(path, file_is_private_work);
 }

@@ -12,18 +12,10 @@
 #include "util/fdset.h"
 #include "util/loop/sched_point.h"
 
-/* An option asks for what this file does not have: without it, the file can be used. */
-__attribute__((format(printf, 3, 4))) static bool
-file_fail_option(const FileState *s, GError **error, const char *format, ...)
-{
-    va_list ap;
-    va_start(ap, format);
-    g_autofree char *text = g_strdup_vprintf(format, ap);
-    va_end(ap);
-    g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_UNSUPPORTED, "'%s' %s", s->filename, text);
-    return false;
-}
+/* In place of an errno: an option asks for what this file does not have; without it, the file can be used. */
+#define FILE_FAIL_OPTION (-1)
 
+/* @err 0: @format says it all. */
 __attribute__((format(printf, 4, 5))) static bool file_fail(const FileState *s, int err,
                                                             GError **error, const char *format, ...)
 {
@@ -31,11 +23,12 @@ __attribute__((format(printf, 4, 5))) static bool file_fail(const FileState *s, 
     va_start(ap, format);
     g_autofree char *text = g_strdup_vprintf(format, ap);
     va_end(ap);
-    if (err != 0) {
+    if (err > 0) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN, "'%s': %s: %s", s->filename, text,
                     g_strerror(err));
     } else {
-        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN, "'%s' %s", s->filename, text);
+        int code = err == FILE_FAIL_OPTION ? BLOCK_ERROR_UNSUPPORTED : BLOCK_ERROR_OPEN;
+        g_set_error(error, BLOCK_ERROR, code, "'%s' %s", s->filename, text);
     }
     return false;
 }
@@ -117,9 +110,9 @@ static bool file_set_flags(BlockNode *n, GError **error)
         return true;
     }
     if (n->flags.cache_direct && errno == EINVAL) {
-        return file_fail_option(s, error,
-                                "is on a file system without O_DIRECT; use cache.direct=off "
-                                "(cache=writeback)");
+        return file_fail(s, FILE_FAIL_OPTION, error,
+                         "is on a file system without O_DIRECT; use cache.direct=off "
+                         "(cache=writeback)");
     }
     return file_fail(s, errno, error, "fcntl");
 }
@@ -207,14 +200,14 @@ static bool file_find_alignment(BlockNode *n, GError **error)
     }
     bool unsupported;
     if (!file_query_alignment(n, &unsupported) && (unsupported || !file_probe_alignment(n))) {
-        return file_fail_option(s, error, "cannot be used with O_DIRECT; use cache.direct=off");
+        return file_fail(s, FILE_FAIL_OPTION, error,
+                         "cannot be used with O_DIRECT; use cache.direct=off");
     }
     if (!n->flags.read_only && !block_is_aligned(block_node_size(n), n->limits.request_alignment)) {
-        return file_fail_option(s, error,
-                                "has %" G_GUINT64_FORMAT
-                                " bytes, not a multiple of the %u that O_DIRECT "
-                                "requires for writes; use cache.direct=off, or resize it",
-                                block_node_size(n), n->limits.request_alignment);
+        return file_fail(s, FILE_FAIL_OPTION, error,
+                         "has %" G_GUINT64_FORMAT " bytes, not a multiple of the %u that O_DIRECT "
+                         "requires for writes; use cache.direct=off, or resize it",
+                         block_node_size(n), n->limits.request_alignment);
     }
     return true;
 }

@@ -88,8 +88,7 @@ static coroutine_fn RUNS_IN_MAIN bool reopen_co_open_fd(BlockNode *n, BlockReope
     }
     r->limits.request_alignment = r->limits.memory_alignment = 1;
     int ret;
-    if (!file_co_run_opener(reopen_open_work, &f, &ret)) {
-        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_OPEN, "'%s': " FILE_OPENER_BUSY, new->filename);
+    if (!file_co_run_opener(new->filename, reopen_open_work, &f, &ret, error)) {
         return false;
     }
     if (ret != 0) {
