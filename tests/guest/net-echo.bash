@@ -4,11 +4,16 @@
 
 ip link set lo up
 
-# start_echo ARGUMENT…: net-echo on the tap device tap0, with QMP at $work/qmp.
-start_echo() {
+# make_tap: the tap device tap0, with the address of the guest's gateway.
+make_tap() {
     ip link show tap0 >/dev/null 2>&1 || ip tuntap add tap0 mode tap ${multi_queue:+multi_queue}
     ip address replace 10.0.2.2/24 dev tap0
     ip link set tap0 up
+}
+
+# start_echo ARGUMENT…: net-echo on the tap device tap0, with QMP at $work/qmp.
+start_echo() {
+    make_tap
     set_own_guest net-echo "until=button ${guest_words-}" "$@"
     start_skiff "${own_guest[@]}" -serial "file:$console" -qmp "unix:$work/qmp,server=on,wait=off"
     wait_output '^net-echo: ready'
@@ -74,4 +79,16 @@ PYTHON
     wait_skiff
     expect_status 1
     expect_output '^net-echo: PASS '
+}
+
+# drive_stops COUNT: stops the VM, and lets it run, while requests come.
+drive_stops() {
+    drive_vm "$1" <<'PYTHON'
+for n in range(int(sys.argv[3])):
+    for k in range(20):
+        udp.sendto(b"load %d" % k, ("10.0.2.15", 7))
+    vm.cmd("stop")
+    vm.cmd("cont")
+    echo(b"after %d" % n)
+PYTHON
 }

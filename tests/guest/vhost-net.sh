@@ -53,22 +53,12 @@ PYTHON
 
 test_stops_under_load() {
     start_echo "${vhost_nic[@]}" -sandbox on
-    drive_vm "$(rounds lab=100 check=100 long=1000)" <<'PYTHON'
-for n in range(int(sys.argv[3])):
-    for k in range(20):
-        udp.sendto(b"load %d" % k, ("10.0.2.15", 7))
-    vm.cmd("stop")
-    vm.cmd("cont")
-    echo(b"after %d" % n)
-PYTHON
+    drive_stops "$(rounds lab=100 check=100 long=1000)"
     refute_output 'needs a reset|warning|error'
 }
 
 test_saves_while_storage_hangs() {
-    ip link delete tap0 2>/dev/null || true
-    ip tuntap add tap0 mode tap
-    ip address add 10.0.2.2/24 dev tap0
-    ip link set tap0 up
+    make_tap
     python3 tests/guest/snapshot-hang.py --vhost >"$output" 2>&1 || fail "$(cat "$output")"
     expect_output '^ok 2 '
 }
