@@ -192,16 +192,16 @@ RUN_TESTS_tsan   = $(RUN_TESTS_san) --slow 10 --wrap 'setarch -R'
 
 RUN_HOW = $(if $(NO_KVM),--no-kvm) $(if $(LONG),--long)
 
-# Sanitizers are useless for programs that do not run skiff.
-RUN_SCRIPTS = $(if $(filter test,$(V)),$(TEST_SCRIPTS),$(filter tests/guest/%.sh,$(TEST_SCRIPTS)))
+# Sanitizers are useless for programs that do not run skiff or skiff-img.
+SKIFF_SCRIPTS := $(filter-out %/qemu-selftest,$(filter tests/guest/% tests/img/%,$(TEST_SCRIPTS)))
+RUN_SCRIPTS    = $(if $(filter test,$(V)),$(TEST_SCRIPTS),$(SKIFF_SCRIPTS))
 
 # The lab is built first, so that no test's time includes it.
 run-tests: $(B)/skiff $(B)/skiff-img test-bins guests agent linux-guest lab-image
 	$(Q)tests/run $(RUN_TESTS_$(V)) $(RUN_HOW) $(or $(TESTS),$(TEST_BIN) $(RUN_SCRIPTS))
 
 run-tests-sandboxed: $(B)/skiff guests agent linux-guest lab-image
-	$(Q)tests/run --sandbox $(RUN_TESTS_test) $(RUN_HOW) \
-	    $(filter-out %/qemu-selftest,$(filter tests/guest/%,$(TEST_SCRIPTS)))
+	$(Q)tests/run --sandbox $(RUN_TESTS_test) $(RUN_HOW) $(filter tests/guest/%,$(SKIFF_SCRIPTS))
 
 lab-image: linux-guest
 	$(Q)tests/lab/prepare

@@ -236,7 +236,9 @@ static inline void control_send(Fixture *f, uint8_t class, uint8_t command, cons
     uint8_t *at = virtio_bench_ram(f->bench, f->control_gpa, 0x1000);
     at[0] = class;
     at[1] = command;
-    memcpy(at + 2, data, bytes);
+    if (bytes > 0) {
+        memcpy(at + 2, data, bytes);
+    }
     at[0xfff] = ACK_NONE;
     VringBuffer chain[] = {{f->control_gpa, 2, false},
                            {f->control_gpa + 2, bytes, false},
