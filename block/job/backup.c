@@ -140,7 +140,7 @@ static coroutine_fn RUNS_IN_MAIN bool backup_co_remove_filter(BlockBackup *b, bo
 static coroutine_fn RUNS_IN_MAIN void backup_co_release(BlockBackup *b)
 {
     if (b->filter != NULL && !b->inserted) {
-        backup_filter_detach(b->filter); /* it can be that it never was in the graph */
+        backup_filter_co_detach(b->filter); /* it can be that it never was in the graph */
     }
     if (b->copy != NULL) {
         block_copy_co_free(b->copy); /* takes the use of the target */

@@ -301,7 +301,7 @@ static coroutine_fn RUNS_IN_MAIN bool mirror_co_release(MirrorJob *m)
 {
     if (m->copy != NULL) {
         if (m->filter != NULL) {
-            mirror_filter_detach(m->filter); /* it is not in the graph */
+            mirror_filter_co_detach(m->filter);
         }
         block_copy_co_free(g_steal_pointer(&m->copy)); /* takes the use of the target */
     }

@@ -104,8 +104,19 @@ bool mirror_filter_active(const BlockNode *n)
 void mirror_filter_detach(BlockNode *n)
 {
     MirrorFilter *f = n->state;
-    if (f->copy !=
-        NULL) { /* else it was detached in a drained section, and its home may read it now */
-        f->copy = NULL;
-    }
+    f->copy = NULL;
+}
+
+static void mirror_detach_at_home(void *opaque)
+{
+    const BlockNode *n = opaque;
+    MirrorFilter *f = n->state;
+    enter_coroutine();
+    enter_iothread(n->home);
+    f->copy = NULL;
+}
+
+void mirror_filter_co_detach(BlockNode *n)
+{
+    co_call_in(n->home, mirror_detach_at_home, n);
 }

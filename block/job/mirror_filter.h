@@ -22,5 +22,8 @@ void mirror_filter_set_active(BlockNode *n, bool active) ANY_THREAD;
 bool mirror_filter_active(const BlockNode *n) ANY_THREAD;
 /* From now on the filter only passes requests on. In main, drained. */
 void mirror_filter_detach(BlockNode *n) RUNS_IN_MAIN;
+/* The same for a filter that is not in the graph, in its home: there the end of a drained section in which it was to be inserted may
+ * still be on its way. */
+void mirror_filter_co_detach(BlockNode *n) coroutine_fn RUNS_IN_MAIN;
 
 #endif
