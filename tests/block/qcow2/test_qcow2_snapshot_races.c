@@ -185,7 +185,7 @@ static void race_step_at_home(void *opaque)
         rig->ret = n->drv->snapshots->co_step(n, &rig->op, &what);
         co_yield_turn();
     }
-    rig->ended = true;
+    atomic_store(&rig->ended, true);
     test_event_set(&rig->done);
 }
 

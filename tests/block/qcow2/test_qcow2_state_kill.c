@@ -186,8 +186,9 @@ typedef struct KillRig {
     char *dir;
     GRand *rand;
     GHashTable *sure, *maybe; /* numbers of snapshots */
-    GArray *disk; /* numbers that sectors of the disk may have: the one that is sure, and those whose writes were cut since */
-    bool applies; /* the disk has the last one as a whole, or nothing of it */
+    GArray *
+        disk; /* numbers that sectors of the disk may have: the one that is sure, and those whose writes were cut since */
+    bool applies;             /* the disk has the last one as a whole, or nothing of it */
     unsigned next, busy, cut; /* kills; those within an operation */
 } KillRig;
 

@@ -284,6 +284,7 @@ static void missed_events_are_reported(void **state)
     virtio_bench_stop(f->g.bench, f->g.controller);
     scsi_guest_add(&f->g, "scsi-cd", "scsi-id=8"); /* while the VM is stopped */
     blk_disk_resize(&f->g.disk, 2 << 20);
+    virtio_bench_settle(f->g.bench); /* the messages of both have arrived */
     g_autoptr(GByteArray) saved = virtio_bench_save(f->g.bench, f->g.controller);
     g_autofree char *text = virtio_bench_load(f->g.bench, f->g.controller, saved);
     assert_null(text);

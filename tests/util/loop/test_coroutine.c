@@ -203,17 +203,17 @@ static void calls_that_last(void *opaque)
         (lasting ? co_call_lasting_in : co_call_in)(iothread_context(t), report_waits, f);
     }
     iothread_free(t);
-    flow_log(f, 'e');
+    f->running = 0;
 }
 
 static void the_watchdog_does_not_report_calls_that_last(void **state)
 {
-    Flow f = {.ctx = *state};
+    Flow f = {.ctx = *state, .running = 1};
     co_start(f.ctx, calls_that_last, &f);
-    while (f.text[0] == '\0' || f.text[strlen(f.text) - 1] != 'e') {
+    while (f.running) { /* the other thread writes the text meanwhile */
         aio_context_step(f.ctx, true);
     }
-    assert_string_equal(f.text, "10e");
+    assert_string_equal(f.text, "10");
 }
 
 /* ---- across threads ---- */
