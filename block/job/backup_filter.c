@@ -120,7 +120,10 @@ static void backup_detach_at_home(void *opaque)
 
 void backup_filter_co_detach(BlockNode *n)
 {
-    co_call_in(n->home, backup_detach_at_home, n);
+    const BackupFilter *f = n->state;
+    if (f->copy != NULL) { /* else it was detached in a drained section */
+        co_call_in(n->home, backup_detach_at_home, n);
+    }
 }
 
 /* ---- the driver for users ---- */

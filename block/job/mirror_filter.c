@@ -118,5 +118,8 @@ static void mirror_detach_at_home(void *opaque)
 
 void mirror_filter_co_detach(BlockNode *n)
 {
-    co_call_in(n->home, mirror_detach_at_home, n);
+    const MirrorFilter *f = n->state;
+    if (f->copy != NULL) { /* else it was detached in a drained section */
+        co_call_in(n->home, mirror_detach_at_home, n);
+    }
 }
