@@ -5,19 +5,21 @@
 #include "tests/block/job/backup_test.h"
 #include "tests/block/job/mirror_test.h"
 
-static coroutine_fn RUNS_IN_MAIN void await_guest_at(BlockBackend *guest, const BlockNode *n)
-{
-    while (blk_root(guest) != n) {
-        co_yield_turn();
-    }
-    test_settle();
-}
-
 /* Other control operations go on. */
 static coroutine_fn RUNS_IN_MAIN void operate(void)
 {
     co_mutex_lock(&job_operation);
     co_mutex_unlock(&job_operation);
+}
+
+/* Until the try that has moved the guest has ended as a whole, too. */
+static coroutine_fn RUNS_IN_MAIN void await_guest_at(BlockBackend *guest, const BlockNode *n)
+{
+    while (blk_root(guest) != n) {
+        co_yield_turn();
+    }
+    operate();
+    test_settle();
 }
 
 /* The reads of the job hang; the guest's writes do not. */
