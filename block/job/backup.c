@@ -130,7 +130,7 @@ static coroutine_fn RUNS_IN_MAIN bool backup_co_remove_filter(BlockBackup *b, bo
                   !block_graph_commit(change, &error);
     if (!b->inserted) {
         backup_co_end_bitmap(b, success);
-        backup_filter_detach(b->filter);
+        backup_filter_co_detach(b->filter);
         backup_overlay_co_unkeep(&b->overlay);
     }
     block_graph_co_end(change);

@@ -103,27 +103,10 @@ BlockNode *backup_filter_new(const char *name, const BlockNode *source, BlockCop
     return n;
 }
 
-void backup_filter_detach(BlockNode *n)
-{
-    BackupFilter *f = n->state;
-    f->copy = NULL;
-}
-
-static void backup_detach_at_home(void *opaque)
-{
-    const BlockNode *n = opaque;
-    BackupFilter *f = n->state;
-    enter_coroutine();
-    enter_iothread(n->home);
-    f->copy = NULL;
-}
-
 void backup_filter_co_detach(BlockNode *n)
 {
-    const BackupFilter *f = n->state;
-    if (f->copy != NULL) { /* else it was detached in a drained section */
-        co_call_in(n->home, backup_detach_at_home, n);
-    }
+    BackupFilter *f = n->state;
+    block_copy_co_detach(&f->copy);
 }
 
 /* ---- the driver for users ---- */

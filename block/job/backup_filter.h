@@ -24,10 +24,7 @@ extern const char *const block_on_cbw_error_names[]; /* NULL-terminated */
  * reference. NULL + @error. */
 BlockNode *backup_filter_new(const char *name, const BlockNode *source, BlockCopy *copy,
                              BlockOnCbwError on_error, GError **error) RUNS_IN_MAIN;
-/* The filter copies nothing any more. Drained. */
-void backup_filter_detach(BlockNode *n) RUNS_IN_MAIN;
-/* The same for a filter that is not in the graph, in its home: there the end of a drained section in which it was to be inserted may
- * still be on its way. */
+/* The filter copies nothing any more. Drained, or not in the graph. Once is enough. */
 void backup_filter_co_detach(BlockNode *n) coroutine_fn RUNS_IN_MAIN;
 
 #endif

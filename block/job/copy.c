@@ -169,6 +169,21 @@ void copy_end_orphan(BlockCopy *c)
     co_start(c->main_ctx, copy_orphan_in_main, c);
 }
 
+static void copy_detach_at_home(void *opaque)
+{
+    BlockCopy **link = opaque;
+    enter_coroutine();
+    enter_iothread((*link)->home);
+    *link = NULL;
+}
+
+void block_copy_co_detach(BlockCopy **link)
+{
+    if (*link != NULL) {
+        co_call_in((*link)->home, copy_detach_at_home, link);
+    }
+}
+
 void block_copy_co_free(BlockCopy *c)
 {
     CopyFree f = {.copy = c};

@@ -70,6 +70,9 @@ void block_copy_set_outpaced(BlockCopy *c, void (*fn)(void *opaque), void *opaqu
 /* Ends all waits at once, when the job is cancelled or fails. The copy fails with -ECANCELED from then
  * on, and the bits of all claims are set. */
 void block_copy_abandon(BlockCopy *c) ANY_THREAD;
+/* Clears a filter's pointer to its copy, in the home: that may still end the drained section in which the filter was to be
+ * inserted, and reads the pointer then. NULL already: nothing to do. */
+void block_copy_co_detach(BlockCopy **link) coroutine_fn RUNS_IN_MAIN;
 /* Abandons and frees the copy, which no filter and no data step uses any more. Waits for requests to
  * the source. Takes the target's edge out of the job; it ends with the last request to the target. */
 void block_copy_co_free(BlockCopy *c) coroutine_fn RUNS_IN_MAIN;

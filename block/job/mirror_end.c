@@ -279,7 +279,7 @@ static coroutine_fn RUNS_IN_MAIN bool mirror_co_remove_filter(MirrorJob *m)
     bool ok = !m->inserted || mirror_take_filter_out(m, &error);
     if (ok) {
         mirror_co_end_bitmap(m, m->committed);
-        mirror_filter_detach(m->filter);
+        mirror_filter_co_detach(m->filter);
     }
     block_graph_co_end(m->change);
     m->change = NULL;

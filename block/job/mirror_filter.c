@@ -101,25 +101,8 @@ bool mirror_filter_active(const BlockNode *n)
     return ((MirrorFilter *)n->state)->active;
 }
 
-void mirror_filter_detach(BlockNode *n)
-{
-    MirrorFilter *f = n->state;
-    f->copy = NULL;
-}
-
-static void mirror_detach_at_home(void *opaque)
-{
-    const BlockNode *n = opaque;
-    MirrorFilter *f = n->state;
-    enter_coroutine();
-    enter_iothread(n->home);
-    f->copy = NULL;
-}
-
 void mirror_filter_co_detach(BlockNode *n)
 {
-    const MirrorFilter *f = n->state;
-    if (f->copy != NULL) { /* else it was detached in a drained section */
-        co_call_in(n->home, mirror_detach_at_home, n);
-    }
+    MirrorFilter *f = n->state;
+    block_copy_co_detach(&f->copy);
 }

@@ -15,15 +15,12 @@
 #include "block/job/copy.h"
 
 /* Creates the filter for a graph change that inserts it above @source. @name as in BlockNodeCreate.
- * @copy stays until mirror_filter_detach(). NULL + @error: the name is invalid or taken. */
+ * @copy stays until mirror_filter_co_detach(). NULL + @error: the name is invalid or taken. */
 BlockNode *mirror_filter_new(const char *name, const BlockNode *source, BlockCopy *copy,
                              bool active, GError **error) RUNS_IN_MAIN;
 void mirror_filter_set_active(BlockNode *n, bool active) ANY_THREAD;
 bool mirror_filter_active(const BlockNode *n) ANY_THREAD;
-/* From now on the filter only passes requests on. In main, drained. */
-void mirror_filter_detach(BlockNode *n) RUNS_IN_MAIN;
-/* The same for a filter that is not in the graph, in its home: there the end of a drained section in which it was to be inserted may
- * still be on its way. */
+/* From now on the filter only passes requests on. Drained, or not in the graph. Once is enough. */
 void mirror_filter_co_detach(BlockNode *n) coroutine_fn RUNS_IN_MAIN;
 
 #endif
